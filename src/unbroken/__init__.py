@@ -1,0 +1,1 @@
+"""unbroken: LLM streams that survive."""

@@ -1,0 +1,1 @@
+"""The drivers: the only place where sync and async differ."""

@@ -1,0 +1,1 @@
+"""Attempts, deadlines and recovery as a state machine: no socket, clock, sleep or randomness."""

@@ -1,0 +1,267 @@
+"""Everything that can go wrong, as one tree.
+
+    UnbrokenError              .retryable  .response (what arrived)  .attempts  .request_id
+    ├─ ConfigurationError      a key, model name or setting is missing or wrong
+    ├─ TransportError          the road
+    │  ├─ ConnectFailed
+    │  ├─ ConnectionLost
+    │  └─ TimedOut             .phase: connect, first_event, idle, total
+    ├─ ProtocolError           the language
+    │  ├─ LocalProtocolError   we asked for something that can't be said
+    │  ├─ RemoteProtocolError  they said something that can't be read
+    │  └─ StreamTruncated      they stopped without saying the end
+    ├─ ProviderError           a refusal: .status .body .code
+    │  ├─ BadRequest           400, 413, 422
+    │  │  ├─ ContextTooLong
+    │  │  └─ ContentFiltered
+    │  ├─ AuthenticationFailed 401
+    │  ├─ PermissionDenied     403
+    │  ├─ NotFound             404
+    │  ├─ RateLimited          429: .retry_after
+    │  │  └─ QuotaExhausted    429 that no waiting cures
+    │  ├─ Overloaded           503, 529: .retry_after
+    │  └─ ServerError          500 and the rest
+    ├─ StreamInterrupted       recovery gave up in mid-answer; its cause is __cause__
+    │  └─ ResumeMismatch
+    └─ StoreError
+       ├─ OffsetConflict
+       ├─ StreamClosed
+       └─ StreamMissing
+
+An exception holds facts and words them in `__str__`: what happened, to which provider and model,
+at which attempt, and what to do about it. Nobody needs to parse a message.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from unbroken.response import Attempt, Response
+
+
+class UnbrokenError(Exception):
+    """The root: `except unbroken.UnbrokenError` catches whatever this package raises.
+
+    `response` is what had arrived of the answer, `attempts` the tries so far, `request_id` the
+    provider's name for the request (worth quoting to its support).
+    """
+
+    retryable: ClassVar[bool] = False
+    hint: ClassVar[str] = ""
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = hint or self.hint
+        self.provider = ""
+        self.model = ""
+        self.request_id = ""
+        self.response = Response()
+        self.attempts: tuple[Attempt, ...] = ()
+
+    def facts(self) -> Iterable[str]:
+        """What the sentence says after who failed; subclasses add their own facts."""
+        yield self.message or type(self).__name__
+
+    def __str__(self) -> str:
+        who = f"{self.provider}/{self.model}: " if self.provider else ""
+        tries = f" (after {len(self.attempts)} attempts)" if len(self.attempts) > 1 else ""
+        what = ", ".join(self.facts()).rstrip(".")
+        advice = f". {self.advice}" if self.advice else ""
+        return f"{who}{what}{tries}{advice}"
+
+
+class ConfigurationError(UnbrokenError):
+    """A key, a model name or a setting is missing or wrong; nothing was sent."""
+
+
+class TransportError(UnbrokenError):
+    """The road to the provider failed."""
+
+    retryable = True
+
+
+class ConnectFailed(TransportError):
+    """No connection came about: DNS, refused, unreachable, TLS."""
+
+    hint = "Check the network and the base URL."
+
+
+class ConnectionLost(TransportError):
+    """The connection broke before the answer was whole."""
+
+
+class TimedOut(TransportError):
+    """A clock ran out. `phase` is `connect`, `first_event`, `idle` or `total`."""
+
+    def __init__(self, message: str = "", *, phase: str = "", seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.phase = phase
+        self.seconds = seconds
+
+    def facts(self) -> Iterable[str]:
+        waited = "" if self.seconds is None else f" after {self.seconds:g} s"
+        yield f"timed out{waited} ({self.phase or 'total'})"
+        if self.message:
+            yield self.message
+
+
+class ProtocolError(UnbrokenError):
+    """Somebody did not keep to the language."""
+
+
+class LocalProtocolError(ProtocolError):
+    """The request can't be said in this provider's dialect; nothing was sent."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The provider sent something that can't be read."""
+
+    retryable = True
+
+
+class StreamTruncated(ProtocolError):
+    """The stream ended cleanly, but the dialect's own end never came."""
+
+    retryable = True
+
+
+class ProviderError(UnbrokenError):
+    """The provider refused.
+
+    `status` is the HTTP status, or the one that the error's own code stands for when it came
+    after a 200; `code` is the provider's word; `body` is what it sent.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str = "",
+        body: bytes = b"",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.body = body
+        self.retry_after = retry_after
+
+    def facts(self) -> Iterable[str]:
+        number = f"{self.status} " if self.status else ""
+        code = f" [{self.code}]" if self.code else ""
+        yield f"{number}{type(self).__name__}{code}: {self.message or 'no reason given'}"
+        if self.retry_after is not None:
+            yield f"retry after {self.retry_after:g} s"
+
+
+class BadRequest(ProviderError):
+    """The request is wrong and stays wrong (400, 413, 422)."""
+
+
+class ContextTooLong(BadRequest):
+    """Prompt and answer do not fit into the model's context."""
+
+    hint = "Shorten the prompt or choose a model with a larger context."
+
+
+class ContentFiltered(BadRequest):
+    """The provider's content policy stopped it; asking again does not help."""
+
+
+class AuthenticationFailed(ProviderError):
+    """The key is missing, wrong or revoked (401)."""
+
+    hint = "Check the provider's API key."
+
+
+class PermissionDenied(ProviderError):
+    """The key is good but may not do this (403)."""
+
+    hint = "Check that the key's project may use this model."
+
+
+class NotFound(ProviderError):
+    """No such model or path (404)."""
+
+    hint = "Check the model name and the base URL."
+
+
+class RateLimited(ProviderError):
+    """Too many requests or tokens (429). `retry_after` is the provider's wish in seconds."""
+
+    retryable = True
+
+
+class QuotaExhausted(RateLimited):
+    """The account has nothing left to spend: a 429 that waiting does not cure."""
+
+    retryable = False
+    hint = "Check the account's plan and billing."
+
+
+class Overloaded(ProviderError):
+    """The provider has too much to do (503, 529)."""
+
+    retryable = True
+
+
+class ServerError(ProviderError):
+    """The provider broke or asks to come back (5xx; 408, 409, 425)."""
+
+    retryable = True
+
+
+class StreamInterrupted(UnbrokenError):
+    """The answer broke off and could not be continued.
+
+    `response` carries everything that was delivered; `__cause__` is what broke it.
+    """
+
+    def facts(self) -> Iterable[str]:
+        yield f"interrupted after {len(self.response.text)} characters"
+        if self.__cause__ is not None:
+            yield str(self.__cause__)
+
+
+class ResumeMismatch(StreamInterrupted):
+    """A second answer differed from what had been delivered of the first."""
+
+
+class StoreError(UnbrokenError):
+    """The log could not be written or read."""
+
+
+class OffsetConflict(StoreError):
+    """Somebody else has appended: this producer is no longer the producer."""
+
+
+class StreamClosed(StoreError):
+    """The stream is closed; nothing can be appended."""
+
+
+class StreamMissing(StoreError):
+    """No such stream."""
+
+
+_BY_STATUS: dict[int, type[ProviderError]] = {
+    400: BadRequest,
+    401: AuthenticationFailed,
+    403: PermissionDenied,
+    404: NotFound,
+    408: ServerError,
+    409: ServerError,
+    413: BadRequest,
+    422: BadRequest,
+    425: ServerError,
+    429: RateLimited,
+    503: Overloaded,
+    529: Overloaded,
+}
+
+
+def error_class(status: int) -> type[ProviderError]:
+    """The class for an HTTP status: the table above, else by its hundred."""
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return BadRequest if 400 <= status < 500 else ServerError

@@ -1,0 +1,1 @@
+"""Providers as values, one file each; the registry finds them by name."""

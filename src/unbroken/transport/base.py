@@ -1,0 +1,79 @@
+"""The port to the world: open a request, read its body, sleep, tell the time.
+
+Everything that waits is behind these methods; everything above them is a pure function of what
+they return. Real HTTP (`http_sync`, `http_async`) and the simulator are its kinds. Times are
+seconds on the transport's own monotonic clock; a deadline of None means no bound.
+
+What may be raised, by any of them: ConnectFailed, ConnectionLost, TimedOut. Nothing foreign.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class HttpRequest(Struct, frozen=True):
+    """One HTTP request. Header names are in lower case."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+class Deadlines(Struct, frozen=True):
+    """By when the connection must stand, and by when the headers of the answer must be there."""
+
+    connect: float | None = None
+    headers: float | None = None
+
+
+class Body(Protocol):
+    """An answer whose headers have come. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def read(self, deadline: float | None, /) -> bytes:
+        """Whatever has arrived, at least one byte; b"" at the end of the body."""
+
+    def close(self, *, reusable: bool = False) -> None:
+        """Let go at once. `reusable`: the answer is whole, the connection may serve again."""
+
+
+class AsyncBody(Protocol):
+    """`Body`, awaited."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    async def read(self, deadline: float | None, /) -> bytes:
+        """Whatever has arrived, at least one byte; b"" at the end of the body."""
+
+    async def close(self, *, reusable: bool = False) -> None:
+        """Let go at once. `reusable`: the answer is whole, the connection may serve again."""
+
+
+class Transport(Protocol):
+    """The world, for callers that block."""
+
+    def open(self, request: HttpRequest, deadlines: Deadlines, /) -> Body: ...
+
+    def sleep(self, seconds: float, /) -> None: ...
+
+    def now(self) -> float: ...
+
+    def close(self) -> None: ...
+
+
+class AsyncTransport(Protocol):
+    """The world, for callers that await."""
+
+    async def open(self, request: HttpRequest, deadlines: Deadlines, /) -> AsyncBody: ...
+
+    async def sleep(self, seconds: float, /) -> None: ...
+
+    def now(self) -> float: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,198 @@
+"""How a dialect and its framing become one pair of decoder and encoder.
+
+A framing (`sse`, later the AWS event stream) cuts bytes into frames; a dialect reads frames as
+events and writes events as frames. `Codec` puts one of each together, and nothing above this
+floor sees a frame.
+
+Decoders are fed bytes as they come and return the events that are whole. They never wait and
+never guess at a read's end. What a stream says about its own failure stands in `error` after the
+events that came before it have been returned; `done` says that nothing more can follow.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from unbroken.errors import ProviderError, RemoteProtocolError
+from unbroken.events import Event
+from unbroken.messages import Request
+from unbroken.response import Response
+
+
+class Frame(Struct, gc=False):
+    """One unit of framing: its payload, and the name and id that SSE or AWS give it."""
+
+    data: bytes
+    event: str = ""
+    id: str = ""
+
+
+class FrameDecoder(Protocol):
+    """Bytes in, frames out; linear in the bytes fed, whatever the slicing."""
+
+    def feed(self, data: bytes, /) -> list[Frame]: ...
+
+    def eof(self) -> None:
+        """The body has ended. Frames that are not whole are dropped (WHATWG HTML 9.2.6)."""
+
+
+class FrameReader(Protocol):
+    """Frames in, events out: one dialect's streaming decoder."""
+
+    error: ProviderError | None
+    skipped: int
+    done: bool
+
+    def read(self, frame: Frame, out: list[Event], /) -> None:
+        """Append what the frame says to `out`."""
+
+    def eof(self, out: list[Event], /) -> None:
+        """The body has ended: append what that means in this dialect, if anything."""
+
+
+class FrameWriter(Protocol):
+    """Events in, bytes of frames out: one dialect's streaming encoder."""
+
+    def write(self, event: Event, /) -> list[Frame]: ...
+
+    def fail(self, error: ProviderError, /) -> list[Frame]:
+        """The error event of the dialect, for failures after the 200."""
+
+
+class Dialect(Protocol):
+    """One provider's language, in both directions. Implementations are values."""
+
+    def encode_request(self, request: Request, /) -> bytes:
+        """The request body; LocalProtocolError names what this dialect can't express."""
+
+    def decode_request(self, body: bytes, /) -> Request:
+        """The request a client sent us; BadRequest names what is wrong."""
+
+    def reader(self, request: Request, /) -> FrameReader:
+        """A decoder for the streamed answer to `request`."""
+
+    def writer(self, request: Request, created: int = 0, /) -> FrameWriter:
+        """An encoder for the streamed answer to `request`; `created` is in Unix seconds."""
+
+    def decode_response(self, body: bytes, /) -> list[Event]:
+        """The events a whole (not streamed) answer stands for."""
+
+    def encode_response(self, response: Response, created: int = 0, /) -> bytes:
+        """The body of a whole answer."""
+
+    def decode_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, /
+    ) -> ProviderError:
+        """The error that an HTTP status of 400 and up stands for."""
+
+    def encode_error(self, error: ProviderError, /) -> bytes:
+        """The body that goes with `error.status`."""
+
+
+class Decoder(Protocol):
+    """Bytes of one answer in, events out. Both ways of answering look the same from above."""
+
+    @property
+    def error(self) -> ProviderError | None: ...
+
+    @property
+    def skipped(self) -> int: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def feed(self, data: bytes, /) -> list[Event]: ...
+
+    def eof(self) -> list[Event]: ...
+
+
+class StreamDecoder:
+    """A streamed answer: framing and dialect, one after the other."""
+
+    def __init__(self, frames: FrameDecoder, reader: FrameReader) -> None:
+        self._cut, self._read = frames.feed, reader.read
+        self._frames, self._reader = frames, reader
+
+    @property
+    def error(self) -> ProviderError | None:
+        """What the stream said of its own failure."""
+        return self._reader.error
+
+    @property
+    def skipped(self) -> int:
+        """Malformed events passed over so far."""
+        return self._reader.skipped
+
+    @property
+    def done(self) -> bool:
+        """The dialect said that nothing follows."""
+        return self._reader.done
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that these bytes complete. Raises RemoteProtocolError on garbage."""
+        out: list[Event] = []
+        read = self._read
+        for frame in self._cut(data):
+            read(frame, out)
+        return out
+
+    def eof(self) -> list[Event]:
+        """The body has ended."""
+        out: list[Event] = []
+        self._frames.eof()
+        self._reader.eof(out)
+        return out
+
+
+WHOLE_LIMIT = 64 * 1024 * 1024
+"""Bytes of a body that is read whole. Larger than any answer with images in it; small enough
+that a server gone mad can't fill the memory."""
+
+
+class WholeDecoder:
+    """An answer in one piece: nothing can be said before its last byte."""
+
+    skipped = 0
+    done = False
+    error: ProviderError | None = None
+
+    def __init__(self, decode: Callable[[bytes], list[Event]], limit: int = WHOLE_LIMIT) -> None:
+        self._decode, self._limit = decode, limit
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Keep the bytes; raises RemoteProtocolError past the limit."""
+        self._size += len(data)
+        if self._size > self._limit:
+            raise RemoteProtocolError(f"the answer is larger than {self._limit} bytes")
+        self._parts.append(data)
+        return []
+
+    def eof(self) -> list[Event]:
+        """Everything the answer says."""
+        try:
+            return self._decode(b"".join(self._parts))
+        except ProviderError as error:
+            self.error = error
+            return []
+
+
+class Codec(Struct, frozen=True):
+    """A framing and a dialect: all that there is to know about a provider's wire."""
+
+    frames: Callable[[], FrameDecoder]
+    encode_frame: Callable[[Frame], bytes]
+    dialect: Dialect
+    content_type: str = "text/event-stream"
+
+    def decoder(self, request: Request, *, whole: bool = False) -> Decoder:
+        """A decoder for the answer to `request`, streamed or in one piece."""
+        if whole:
+            return WholeDecoder(self.dialect.decode_response)
+        return StreamDecoder(self.frames(), self.dialect.reader(request))
+
+    def encode(self, writer: FrameWriter, event: Event) -> bytes:
+        """The bytes that say `event` on the stream of `writer`."""
+        return b"".join(map(self.encode_frame, writer.write(event)))

@@ -1,0 +1,339 @@
+"""OpenAI chat completions and everything compatible: requests, whole answers, errors.
+
+`OpenAIChat` is a value: its fields are what compatible servers disagree about. The streamed
+answer is in `openai_chat_stream`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from unbroken.errors import BadRequest, LocalProtocolError, ProviderError, RemoteProtocolError
+from unbroken.events import (
+    ChoiceEnd,
+    Event,
+    MessageEnd,
+    MessageStart,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    UsageReport,
+)
+from unbroken.messages import (
+    ChatMessage,
+    Request,
+    Tool,
+    ToolChoice,
+    message_from_chat,
+    message_to_chat,
+    tool_choice_from,
+    tool_from,
+)
+from unbroken.response import Choice, PartialToolCall, Response, ToolCall
+from unbroken.wire import sse
+from unbroken.wire.codec import Codec
+from unbroken.wire.openai_chat_stream import (
+    FINISH,
+    ChatReader,
+    ChatUsage,
+    ChatWriter,
+    error_body,
+    usage_from,
+    usage_to,
+    word_for,
+)
+from unbroken.wire.refusals import refusal
+
+# Our names that are the wire's names too. `max_tokens`, tools and the stream's options are not
+# in this list: they need a second look.
+_SAME_NAME = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "n",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning_effort",
+    "frequency_penalty",
+    "presence_penalty",
+    "logprobs",
+    "top_logprobs",
+    "user",
+    "metadata",
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Function(Struct):
+    name: str = ""
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Call(Struct):
+    id: str | None = None
+    function: _Function = msgspec.field(default_factory=_Function)
+
+
+class _Message(Struct):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Choice(Struct):
+    index: int = 0
+    message: _Message = msgspec.field(default_factory=_Message)
+    finish_reason: str | None = None
+
+
+class _Completion(Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: ChatUsage | None = None
+    error: Any = None
+
+
+_decode_completion = msgspec.json.Decoder(_Completion).decode
+
+
+class _StreamOptions(Struct):
+    include_usage: bool = False
+
+
+class _Asked(Struct):
+    """A request body; what is not named here travels on in `extra`."""
+
+    model: str
+    messages: list[ChatMessage]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    n: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class OpenAIChat(Struct, frozen=True):
+    """The dialect, and what compatible servers disagree about.
+
+    `max_tokens` is the wire's name of that parameter: OpenAI's newer models refuse the old one,
+    most other servers know nothing else. `implied_finish` is for servers known never to send a
+    finish reason. `unknown` lists parameters this server can't express.
+    """
+
+    max_tokens: str = "max_tokens"
+    implied_finish: bool = False
+    unknown: frozenset[str] = frozenset({"top_k"})
+
+    def encode_request(self, request: Request) -> bytes:
+        """The body of POST /chat/completions."""
+        body: dict[str, Any] = {"model": request.model, "messages": _messages(request)}
+        for name in _SAME_NAME:
+            value = getattr(request, name)
+            if value is not None:
+                body[name] = self._expressible(name, value)
+        if request.max_tokens is not None:
+            body[self.max_tokens] = request.max_tokens
+        if request.stop is not None:
+            body["stop"] = list(request.stop)
+        return _encode(body | _tools(request) | _streaming(request) | request.extra)
+
+    def _expressible(self, name: str, value: Any) -> Any:
+        if name in self.unknown:
+            raise LocalProtocolError(
+                f"this provider's API has no parameter for {name}={value!r}: leave it out, "
+                f"or pass the provider's own parameter in `extra`"
+            )
+        return value
+
+    def decode_request(self, body: bytes) -> Request:
+        """The request in a body; BadRequest says what is wrong with it."""
+        try:
+            fields = msgspec.json.decode(body, type=dict[str, Any])
+            asked = msgspec.convert(fields, _Asked)
+            return _request(asked, fields)
+        except (msgspec.DecodeError, LocalProtocolError) as error:
+            raise BadRequest(str(error), status=400, code="invalid_request") from error
+
+    def reader(self, request: Request) -> ChatReader:
+        """A decoder for one streamed answer."""
+        return ChatReader(request.n or 1, implied_finish=self.implied_finish)
+
+    def writer(self, request: Request, created: int = 0) -> ChatWriter:
+        """An encoder for one streamed answer."""
+        return ChatWriter(request.n or 1, created, include_usage=request.include_usage)
+
+    def decode_response(self, body: bytes) -> list[Event]:
+        """The events of a whole answer. RemoteProtocolError if it is none."""
+        try:
+            completion = _decode_completion(body)
+        except msgspec.DecodeError as error:
+            raise RemoteProtocolError(f"the answer can't be read: {error}") from error
+        if completion.error is not None:
+            raise refusal(body)
+        out: list[Event] = [MessageStart(completion.id or "", completion.model or "")]
+        ends = [_choice_events(choice, out) for choice in completion.choices or ()]
+        usage = None if completion.usage is None else usage_from(completion.usage)
+        if usage is not None:
+            out.append(UsageReport(usage))
+        if ends and None not in ends and ends[0] is not None:
+            out.append(MessageEnd(ends[0].finish_reason, usage, ends[0].raw))
+        return out
+
+    def encode_response(self, response: Response, created: int = 0) -> bytes:
+        """The body of a whole answer."""
+        body: dict[str, Any] = {
+            "id": response.id,
+            "object": "chat.completion",
+            "created": created,
+            "model": response.model,
+            "choices": [_choice_body(choice) for choice in response.choices],
+        }
+        if response.usage is not None:
+            body["usage"] = usage_to(response.usage)
+        return _encode(body)
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """The error an HTTP status of 400 and up stands for."""
+        return refusal(body, status, headers)
+
+    def encode_error(self, error: ProviderError) -> bytes:
+        """The error object that goes with `error.status`."""
+        return _encode(error_body(error))
+
+
+def _messages(request: Request) -> list[dict[str, Any]]:
+    return [shaped for message in request.messages for shaped in message_to_chat(message)]
+
+
+def _tools(request: Request) -> dict[str, Any]:
+    wire: dict[str, Any] = {}
+    if request.tools is not None:
+        wire["tools"] = [_tool(tool) for tool in request.tools]
+    if request.tool_choice is not None:
+        wire["tool_choice"] = _tool_choice(request.tool_choice)
+    return wire
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: ToolChoice) -> Any:
+    if choice.mode == "tool":
+        return {"type": "function", "function": {"name": choice.name}}
+    return choice.mode
+
+
+def _streaming(request: Request) -> dict[str, Any]:
+    if not request.stream:
+        return {}
+    usage = {"stream_options": {"include_usage": True}} if request.include_usage else {}
+    return {"stream": True, **usage}
+
+
+def _request(asked: _Asked, fields: dict[str, Any]) -> Request:
+    stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop
+    limit = asked.max_completion_tokens
+    options = asked.stream_options or _StreamOptions()
+    return Request(
+        model=asked.model,
+        messages=tuple(message_from_chat(message) for message in asked.messages),
+        stream=bool(asked.stream),
+        include_usage=options.include_usage,
+        max_tokens=asked.max_tokens if limit is None else limit,
+        stop=None if stop is None else tuple(stop),
+        tools=None if asked.tools is None else tuple(map(tool_from, asked.tools)),
+        tool_choice=tool_choice_from(asked.tool_choice),
+        extra={key: fields[key] for key in fields.keys() - set(_Asked.__struct_fields__)},
+        **{name: getattr(asked, name) for name in _SAME_NAME},
+    )
+
+
+def _choice_events(choice: _Choice, out: list[Event]) -> ChoiceEnd | None:
+    """Append what one choice says; its end, if it has one."""
+    said, at = choice.message, choice.index
+    reasoning = said.reasoning or said.reasoning_content
+    if reasoning:
+        out.append(ReasoningDelta(reasoning, at))
+    if said.content:
+        out.append(TextDelta(said.content, at))
+    if said.refusal:
+        out.append(RefusalDelta(said.refusal, at))
+    for index, call in enumerate(said.tool_calls or ()):
+        out.append(ToolCallStart(index, call.id or f"call_{index}", call.function.name, at))
+        arguments = call.function.arguments or ""
+        text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
+        out.append(ToolCallDelta(index, text, at))
+    if not choice.finish_reason:
+        return None
+    end = ChoiceEnd(FINISH.get(choice.finish_reason, "stop"), choice.finish_reason, at)
+    out.append(end)
+    return end
+
+
+def _choice_body(choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": choice.text or None,
+        "refusal": choice.refusal or None,
+    }
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    calls = [_call_body(call) for call in (*choice.tool_calls, *choice.partial_tool_calls)]
+    if calls:
+        message["tool_calls"] = calls
+    finish = choice.finish_reason and word_for(choice.finish_reason, choice.raw_finish_reason)
+    return {
+        "index": choice.index,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": finish,
+    }
+
+
+def _call_body(call: ToolCall | PartialToolCall) -> dict[str, Any]:
+    arguments = call.arguments
+    text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": text},
+    }
+
+
+def chat_codec(dialect: OpenAIChat | None = None) -> Codec:
+    """The codec of an OpenAI-compatible server."""
+    return Codec(sse.SseDecoder, sse.encode, dialect or OpenAIChat())
+
+
+CODEC = chat_codec()

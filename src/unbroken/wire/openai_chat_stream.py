@@ -1,0 +1,374 @@
+"""The streamed answer of OpenAI chat completions and everything compatible, both ways.
+
+Read here: only the needed fields, typed, null and missing and empty alike. Facts and sources are
+in docs/reference/wire-formats.md; the ones that shape this file:
+
+* the finish reason is the terminal. `[DONE]` only ends the transport: torn streams carry it too;
+* usage comes in a chunk without choices, after the finish reason, or in every chunk, cumulative;
+* tool fragments may lack an index, share one, or repeat the id: see `_Calls`.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from unbroken.errors import ProviderError, ServerError
+from unbroken.events import (
+    ChoiceEnd,
+    Event,
+    FinishReason,
+    MessageEnd,
+    MessageStart,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+)
+from unbroken.messages import Request
+from unbroken.wire.codec import Frame
+from unbroken.wire.refusals import refusal
+
+DONE = b"[DONE]"
+
+FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "model_length": "length",  # Mistral
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error": "error",
+    "insufficient_system_resource": "error",  # DeepSeek
+}
+
+
+class _Function(Struct, gc=False):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Call(Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(Struct, gc=False):
+    content: str | list[dict[str, Any]] | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Choice(Struct, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _PromptDetails(Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class ChatUsage(Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Chunk(Struct, gc=False):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: ChatUsage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def usage_from(wire: ChatUsage) -> Usage:
+    """OpenAI counts cached tokens within the prompt and reasoning within the completion."""
+    prompt, completion = wire.prompt_tokens_details, wire.completion_tokens_details
+    return Usage(
+        input_tokens=wire.prompt_tokens or 0,
+        output_tokens=wire.completion_tokens or 0,
+        cached_input_tokens=(prompt and prompt.cached_tokens) or 0,
+        reasoning_tokens=(completion and completion.reasoning_tokens) or 0,
+    )
+
+
+def usage_to(usage: Usage) -> dict[str, Any]:
+    """The `usage` object of an answer."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_input_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+class _Calls:
+    """The tool calls of one choice, told apart by id, then index, then the open call.
+
+    Servers disagree: no index at all (Gemini-compatible, older Ollama), index 0 for every call
+    (converters), the id in the first fragment only or in each. A new id or another name at a
+    used index opens a new call.
+    """
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._by_id: dict[str, int] = {}
+        self._by_index: dict[int, int] = {}
+
+    def place(self, call: _Call) -> tuple[int, bool]:
+        """Our number for the fragment's call, and whether the fragment opens it."""
+        name = (call.function and call.function.name) or ""
+        at = self._known(call, name)
+        opens = at is None
+        if at is None:
+            at = len(self._names)
+            self._names.append(name)
+        if call.id:
+            self._by_id[call.id] = at
+        if call.index is not None:
+            self._by_index[call.index] = at
+        return at, opens
+
+    def _known(self, call: _Call, name: str) -> int | None:
+        if call.id:
+            return self._by_id.get(call.id)
+        if call.index is None:
+            return None if name or not self._names else len(self._names) - 1
+        at = self._by_index.get(call.index)
+        renamed = at is not None and name and name != self._names[at]
+        return None if renamed else at
+
+
+class ChatReader:
+    """Chunks in, events out, for one streamed answer.
+
+    `implied_finish` is for servers known never to send a finish reason: there, and only there,
+    a clean end counts as `stop`.
+    """
+
+    def __init__(self, choices: int = 1, *, implied_finish: bool = False) -> None:
+        self.error: ProviderError | None = None
+        self.skipped = 0
+        self.done = False
+        self._choices = choices
+        self._implied = implied_finish
+        self._started = False
+        self._usage: Usage | None = None
+        self._ends: dict[int, ChoiceEnd] = {}
+        self._calls: dict[int, _Calls] = {}
+
+    def read(self, frame: Frame, out: list[Event]) -> None:
+        """Append what one chunk says. What can't be read is passed over and counted."""
+        try:
+            chunk = _decode(frame.data)
+        except msgspec.DecodeError:
+            self._unreadable(frame.data, out)
+            return
+        if chunk.error is not None or frame.event == "error":
+            self.error = refusal(frame.data)
+            return
+        if not self._started and (chunk.id or chunk.choices):
+            self._started = True
+            out.append(MessageStart(chunk.id or "", chunk.model or ""))
+        if chunk.choices:
+            for choice in chunk.choices:
+                self._choice(choice, out)
+        if chunk.usage is not None:
+            self._usage = usage_from(chunk.usage)
+            out.append(UsageReport(self._usage))
+
+    def eof(self, out: list[Event]) -> None:
+        """The body ended: complete if every choice has its finish reason."""
+        if not self.done and self.error is None:
+            self._conclude(out)
+
+    def _unreadable(self, data: bytes, out: list[Event]) -> None:
+        if data.strip() == DONE:
+            self.eof(out)
+            self.done = True
+        else:
+            self.skipped += 1
+
+    def _conclude(self, out: list[Event]) -> None:
+        if self._implied and self._started:
+            for index in range(self._choices):
+                self._end(index, "stop", out)
+        if len(self._ends) >= self._choices:
+            first = self._ends[min(self._ends)]
+            out.append(MessageEnd(first.finish_reason, self._usage, first.raw))
+            self.done = True
+
+    def _choice(self, choice: _Choice, out: list[Event]) -> None:
+        delta = choice.delta
+        if delta is not None:
+            self._delta(delta, choice.index, out)
+        if choice.finish_reason:
+            self._end(choice.index, choice.finish_reason, out)
+
+    def _delta(self, delta: _Delta, index: int, out: list[Event]) -> None:
+        """One delta may hold several things; null, missing and empty all mean nothing."""
+        reasoning = delta.reasoning or delta.reasoning_content
+        if reasoning:
+            out.append(ReasoningDelta(reasoning, index))
+        content = delta.content
+        if content:
+            if type(content) is str:
+                out.append(TextDelta(content, index))
+            else:
+                _listed(content, index, out)
+        if delta.refusal:
+            out.append(RefusalDelta(delta.refusal, index))
+        if delta.tool_calls:
+            self._fragments(delta.tool_calls, index, out)
+
+    def _fragments(self, calls: list[_Call], choice: int, out: list[Event]) -> None:
+        places = self._calls.setdefault(choice, _Calls())
+        for call in calls:
+            at, opens = places.place(call)
+            function = call.function or _Function()
+            if opens:
+                out.append(ToolCallStart(at, call.id or f"call_{at}", function.name or "", choice))
+            arguments = function.arguments
+            if arguments:
+                text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
+                out.append(ToolCallDelta(at, text, choice))
+
+    def _end(self, index: int, raw: str, out: list[Event]) -> None:
+        """The first finish reason of a choice counts; some servers send it twice."""
+        if index in self._ends:
+            return
+        reason = FINISH.get(raw, "stop")
+        if reason == "error":
+            self.error = ServerError(f"the provider ended the answer with {raw!r}", code=raw)
+            return
+        end = self._ends[index] = ChoiceEnd(reason, raw, index)
+        out.append(end)
+
+
+def _listed(content: Any, index: int, out: list[Event]) -> None:
+    """Content as a list of parts: Mistral's reasoning models send it so."""
+    for part in content:
+        if part.get("type") == "text":
+            out.append(TextDelta(str(part.get("text", "")), index))
+        elif part.get("type") == "thinking":
+            texts = (str(inner.get("text", "")) for inner in part.get("thinking", ()))
+            out.append(ReasoningDelta("".join(texts), index))
+
+
+class ChatWriter:
+    """Events in, chunks out. Text, the one hot event, is written around a prepared frame."""
+
+    def __init__(self, choices: int, created: int, *, include_usage: bool) -> None:
+        self._choices = choices
+        self._created = created
+        self._include_usage = include_usage
+        self._head: dict[str, Any] = {}
+        self._text: dict[int, tuple[bytes, bytes]] = {}
+        self._write = {
+            MessageStart: self._start,
+            ReasoningDelta: self._reasoning,
+            RefusalDelta: self._refusal,
+            ToolCallStart: self._call,
+            ToolCallDelta: self._arguments,
+            ChoiceEnd: self._choice_end,
+            MessageEnd: self._end,
+        }
+
+    def write(self, event: Event) -> list[Frame]:
+        """The frames that say `event`; none where the dialect has no word for it."""
+        if type(event) is TextDelta:
+            head, tail = self._text.get(event.choice) or self._prepare(event.choice)
+            return [Frame(head + _encode(event.text) + tail)]
+        write: Any = self._write.get(type(event))
+        return write(event) if write is not None else []
+
+    def fail(self, error: ProviderError) -> list[Frame]:
+        """An error object in the stream, and the end of the transport."""
+        return [Frame(_encode(error_body(error))), Frame(DONE)]
+
+    def _prepare(self, choice: int) -> tuple[bytes, bytes]:
+        whole = self._chunk({"content": "\0"}, choice)[0].data
+        head, tail = whole.split(_encode("\0"))
+        self._text[choice] = head, tail
+        return head, tail
+
+    def _chunk(self, delta: dict[str, Any], choice: int, finish: str | None = None) -> list[Frame]:
+        inner = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
+        usage = {"usage": None} if self._include_usage else {}
+        return [Frame(_encode({**self._head, "choices": [inner], **usage}))]
+
+    def _start(self, event: MessageStart) -> list[Frame]:
+        self._text.clear()
+        self._head = {
+            "id": event.id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": event.model,
+        }
+        first = {"role": "assistant", "content": ""}
+        return [frame for at in range(self._choices) for frame in self._chunk(first, at)]
+
+    def _reasoning(self, event: ReasoningDelta) -> list[Frame]:
+        return self._chunk({"reasoning_content": event.text}, event.choice) if event.text else []
+
+    def _refusal(self, event: RefusalDelta) -> list[Frame]:
+        return self._chunk({"refusal": event.text}, event.choice)
+
+    def _call(self, event: ToolCallStart) -> list[Frame]:
+        function = {"name": event.name, "arguments": ""}
+        call = {"index": event.index, "id": event.id, "type": "function", "function": function}
+        return self._chunk({"tool_calls": [call]}, event.choice)
+
+    def _arguments(self, event: ToolCallDelta) -> list[Frame]:
+        call = {"index": event.index, "function": {"arguments": event.arguments}}
+        return self._chunk({"tool_calls": [call]}, event.choice)
+
+    def _choice_end(self, event: ChoiceEnd) -> list[Frame]:
+        return self._chunk({}, event.choice, word_for(event.finish_reason, event.raw))
+
+    def _end(self, event: MessageEnd) -> list[Frame]:
+        if event.usage is None or not self._include_usage:
+            return [Frame(DONE)]
+        body = {**self._head, "choices": [], "usage": usage_to(event.usage)}
+        return [Frame(_encode(body)), Frame(DONE)]
+
+
+def word_for(reason: FinishReason, raw: str) -> str:
+    """This dialect's word: the provider's own if this dialect knows it, else the common one."""
+    return raw if FINISH.get(raw) == reason else reason
+
+
+def error_body(error: ProviderError) -> dict[str, Any]:
+    """The error object of OpenAI, for a status and for the middle of a stream."""
+    kind = ERROR_TYPES.get(error.status or 500, "invalid_request_error")
+    kind = "server_error" if (error.status or 500) >= 500 else kind
+    message = error.message or type(error).__name__
+    return {"error": {"message": message, "type": kind, "param": None, "code": error.code or None}}
+
+
+ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
