@@ -37,21 +37,21 @@ class _Event(Struct, frozen=True, gc=False, tag_field="type", tag=True):
     """Base of all events; `type` is the tag when an event is written as JSON."""
 
 
-class MessageStart(_Event, tag="message_start"):
+class MessageStart(_Event, frozen=True, tag="message_start"):
     """The provider accepted the request. Carries no content."""
 
     id: str = ""
     model: str = ""
 
 
-class TextDelta(_Event, tag="text_delta"):
+class TextDelta(_Event, frozen=True, tag="text_delta"):
     """More visible text of one choice."""
 
     text: str
     choice: int = 0
 
 
-class ReasoningDelta(_Event, tag="reasoning_delta"):
+class ReasoningDelta(_Event, frozen=True, tag="reasoning_delta"):
     """More of the model's reasoning. `signature` proves it to the provider on a later turn."""
 
     text: str
@@ -59,14 +59,14 @@ class ReasoningDelta(_Event, tag="reasoning_delta"):
     signature: str = ""
 
 
-class RefusalDelta(_Event, tag="refusal_delta"):
+class RefusalDelta(_Event, frozen=True, tag="refusal_delta"):
     """More of a refusal that the provider sends apart from the text."""
 
     text: str
     choice: int = 0
 
 
-class ToolCallStart(_Event, tag="tool_call_start"):
+class ToolCallStart(_Event, frozen=True, tag="tool_call_start"):
     """A tool call begins. `index` numbers the calls of one choice from 0, in order of arrival."""
 
     index: int
@@ -75,7 +75,7 @@ class ToolCallStart(_Event, tag="tool_call_start"):
     choice: int = 0
 
 
-class ToolCallDelta(_Event, tag="tool_call_delta"):
+class ToolCallDelta(_Event, frozen=True, tag="tool_call_delta"):
     """A fragment of the JSON arguments of call `index`."""
 
     index: int
@@ -83,14 +83,14 @@ class ToolCallDelta(_Event, tag="tool_call_delta"):
     choice: int = 0
 
 
-class Citation(_Event, tag="citation"):
+class Citation(_Event, frozen=True, tag="citation"):
     """A source that the provider names for its text; `data` is the provider's own JSON."""
 
     data: str
     choice: int = 0
 
 
-class OtherEvent(_Event, tag="other"):
+class OtherEvent(_Event, frozen=True, tag="other"):
     """Something this version has no word for, kept rather than lost; `data` is its JSON."""
 
     name: str
@@ -98,13 +98,13 @@ class OtherEvent(_Event, tag="other"):
     choice: int = 0
 
 
-class UsageReport(_Event, tag="usage"):
+class UsageReport(_Event, frozen=True, tag="usage"):
     """Tokens so far. Cumulative: a later report replaces an earlier one."""
 
     usage: Usage
 
 
-class ChoiceEnd(_Event, tag="choice_end"):
+class ChoiceEnd(_Event, frozen=True, tag="choice_end"):
     """One choice has its finish reason; usage and the end of the message may still follow."""
 
     finish_reason: FinishReason
@@ -112,7 +112,7 @@ class ChoiceEnd(_Event, tag="choice_end"):
     choice: int = 0
 
 
-class MessageEnd(_Event, tag="message_end"):
+class MessageEnd(_Event, frozen=True, tag="message_end"):
     """The answer is complete.
 
     `early` marks an answer whose finish reason arrived but whose last frame never did: the
@@ -125,7 +125,7 @@ class MessageEnd(_Event, tag="message_end"):
     early: bool = False
 
 
-class Retrying(_Event, tag="retrying"):
+class Retrying(_Event, frozen=True, tag="retrying"):
     """An attempt failed before any content; another one starts after `delay` seconds."""
 
     attempt: int
@@ -133,7 +133,7 @@ class Retrying(_Event, tag="retrying"):
     reason: str
 
 
-class Resumed(_Event, tag="resumed"):
+class Resumed(_Event, frozen=True, tag="resumed"):
     """A cut answer goes on where it was. `how` is `resume`, `continue` or `replay`."""
 
     attempt: int
@@ -141,14 +141,14 @@ class Resumed(_Event, tag="resumed"):
     reason: str
 
 
-class Restarted(_Event, tag="restarted"):
+class Restarted(_Event, frozen=True, tag="restarted"):
     """What was delivered no longer holds: forget it, the answer begins again."""
 
     attempt: int
     reason: str
 
 
-class FellBack(_Event, tag="fell_back"):
+class FellBack(_Event, frozen=True, tag="fell_back"):
     """Another model answers from here."""
 
     attempt: int

@@ -144,7 +144,7 @@ def messages_from(prompt: Prompt, system: str | None = None) -> tuple[Message, .
     return (*head, *(_message(item, place) for place, item in enumerate(prompt)))
 
 
-def _message(item: Message | Mapping[str, Any], place: int) -> Message:
+def _message(item: str | Message | Mapping[str, Any], place: int) -> Message:
     if isinstance(item, Message):
         return item
     try:

@@ -309,7 +309,8 @@ def _choice_body(choice: Choice) -> dict[str, Any]:
     }
     if choice.reasoning:
         message["reasoning_content"] = choice.reasoning
-    calls = [_call_body(call) for call in (*choice.tool_calls, *choice.partial_tool_calls)]
+    made: list[ToolCall | PartialToolCall] = [*choice.tool_calls, *choice.partial_tool_calls]
+    calls = [_call_body(call) for call in made]
     if calls:
         message["tool_calls"] = calls
     finish = choice.finish_reason and word_for(choice.finish_reason, choice.raw_finish_reason)

@@ -1,0 +1,190 @@
+"""What both drivers share: from a call's arguments to a delivery, without any waiting."""
+
+import difflib
+import os
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import msgspec
+from msgspec import Struct
+
+from unbroken.engine.delivery import Delivery, Question
+from unbroken.engine.policy import RecoveryPolicy, Timeouts
+from unbroken.errors import AuthenticationFailed, ConfigurationError, LocalProtocolError
+from unbroken.messages import (
+    Prompt,
+    Request,
+    Tool,
+    ToolChoice,
+    messages_from,
+    tool_choice_from,
+    tool_from,
+)
+from unbroken.metrics.prices import quote
+from unbroken.providers import registry
+from unbroken.providers.base import Provider
+
+
+class Parameters(TypedDict, total=False):
+    """Keyword arguments of `stream` and `complete`; see docs/reference/parameters.md."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    stop: str | Sequence[str]
+    seed: int
+    n: int
+    system: str
+    tools: Sequence[Tool | Mapping[str, Any]]
+    tool_choice: ToolChoice | str | Mapping[str, Any]
+    parallel_tool_calls: bool
+    response_format: dict[str, Any]
+    reasoning_effort: str
+    frequency_penalty: float
+    presence_penalty: float
+    logprobs: bool
+    top_logprobs: int
+    user: str
+    metadata: dict[str, Any]
+    extra: dict[str, Any]
+    timeouts: Timeouts
+    recovery: RecoveryPolicy
+
+
+class _Plain(Struct):
+    """The parameters that go through as they are, with the types they must have."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    n: int | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    extra: dict[str, Any] = {}
+
+
+OneOrEach = str | Mapping[str, str] | None
+"""A value for whatever provider is used, or one for each by the provider's name."""
+
+
+class Settings(Struct, frozen=True):
+    """What a client was given; `env` is the environment with `.env` below it."""
+
+    api_key: OneOrEach
+    base_url: OneOrEach
+    timeouts: Timeouts
+    recovery: RecoveryPolicy
+    env: Mapping[str, str]
+
+
+def environment(directory: str = ".") -> dict[str, str]:
+    """The process's environment over what a `.env` file in `directory` says."""
+    path = Path(directory, ".env")
+    if not path.is_file():
+        return dict(os.environ)
+    from dotenv import dotenv_values
+
+    said = {name: value for name, value in dotenv_values(path).items() if value is not None}
+    return said | dict(os.environ)
+
+
+def default_model(env: Mapping[str, str]) -> str:
+    """The model when none is named: UNBROKEN_MODEL, a provider with a key, or the simulator."""
+    return env.get("UNBROKEN_MODEL") or next(iter(configured(env)), "sim/demo")
+
+
+def configured(env: Mapping[str, str]) -> list[str]:
+    """`provider/model` of every provider whose key is in the environment and has a default."""
+    found = []
+    for name in registry.defaults():
+        variable = registry.provider(name).auth.env
+        if variable and env.get(variable):
+            found.append(f"{name}/{registry.default_model(name)}")
+    return found
+
+
+def plan(
+    settings: Settings, model: str | None, prompt: Prompt, parameters: Parameters, *, stream: bool
+) -> tuple[Provider, Delivery]:
+    """Whom to ask and the delivery that does it. Raises ConfigurationError, LocalProtocolError
+    or AuthenticationFailed; nothing has been sent then."""
+    named = model or default_model(settings.env)
+    elsewhere = isinstance(settings.base_url, str)
+    provider, wire_model = registry.resolve(named, elsewhere=elsewhere)
+    timeouts = parameters.get("timeouts") or settings.timeouts
+    recovery = parameters.get("recovery") or settings.recovery
+    request = _request(wire_model, prompt, parameters, stream=stream)
+    http = provider.http_request(request, _key(settings, provider), _base_url(settings, provider))
+    question = Question(provider, request, http)
+    return provider, Delivery(question, timeouts, recovery, random.random, quote)
+
+
+def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool) -> Request:
+    given: dict[str, Any] = {k: v for k, v in parameters.items() if v is not None}
+    stop = given.pop("stop", None)
+    tools = given.pop("tools", None)
+    messages = messages_from(prompt, given.pop("system", None))
+    choice = tool_choice_from(given.pop("tool_choice", None))
+    given.pop("timeouts", None), given.pop("recovery", None)
+    return Request(
+        model=model,
+        messages=messages,
+        stream=stream,
+        stop=(stop,) if isinstance(stop, str) else stop and tuple(stop),
+        tools=None if tools is None else tuple(map(tool_from, tools)),
+        tool_choice=choice,
+        **_checked(given),
+    )
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    for name in given.keys() - set(_Plain.__struct_fields__):
+        near = difflib.get_close_matches(name, Parameters.__annotations__, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise LocalProtocolError(
+            f"unknown parameter {name!r}: {meant}What only one provider knows goes into "
+            f"extra={{{name!r}: ...}}"
+        )
+    try:
+        msgspec.convert(given, _Plain)
+    except msgspec.ValidationError as error:
+        raise LocalProtocolError(str(error).replace("`$.", "`")) from error
+    return given
+
+
+def _for(value: OneOrEach, provider: Provider) -> str | None:
+    return value if isinstance(value, str) or value is None else value.get(provider.name)
+
+
+def _key(settings: Settings, provider: Provider) -> str:
+    auth = provider.auth
+    key = _for(settings.api_key, provider) or (auth.env and settings.env.get(auth.env)) or ""
+    if auth.required and not key:
+        missing = AuthenticationFailed(f"no key for {provider.name}")
+        missing.advice = f"Set {auth.env} (in the environment or in .env), or pass api_key."
+        raise missing
+    return key
+
+
+def _base_url(settings: Settings, provider: Provider) -> str:
+    variable = provider.base_url_env
+    url = _for(settings.base_url, provider) or (variable and settings.env.get(variable))
+    found = url or provider.base_url
+    if not found.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"the base URL of {provider.name} is {found!r}",
+            hint="It begins with http:// or https://.",
+        )
+    return found

@@ -1,0 +1,162 @@
+"""Folding events into a response.
+
+Deltas are kept as pieces and joined when somebody asks. A tool call counts as complete only in a
+complete answer, and only if its arguments are a JSON object: nothing else can be executed.
+"""
+
+from typing import Any
+
+import msgspec
+
+from unbroken.events import (
+    ChoiceEnd,
+    Citation,
+    Event,
+    FinishReason,
+    MessageStart,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+)
+from unbroken.response import Choice, PartialToolCall, ToolCall
+
+_arguments = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class _Call:
+    __slots__ = ("id", "name", "pieces")
+
+    def __init__(self, id: str, name: str) -> None:
+        self.id, self.name = id, name
+        self.pieces: list[str] = []
+
+
+class _Choice:
+    __slots__ = ("calls", "citations", "finish", "raw", "reasoning", "refusal", "signature", "text")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.citations: list[str] = []
+        self.signature = ""
+        self.calls: dict[int, _Call] = {}
+        self.finish: FinishReason | None = None
+        self.raw = ""
+
+    def freeze(self, index: int, *, complete: bool) -> Choice:
+        whole, partial = self._split_calls(complete)
+        return Choice(
+            index=index,
+            text="".join(self.text),
+            reasoning="".join(self.reasoning),
+            reasoning_signature=self.signature,
+            refusal="".join(self.refusal),
+            tool_calls=tuple(whole),
+            partial_tool_calls=tuple(partial),
+            citations=tuple(self.citations),
+            finish_reason=self.finish,
+            raw_finish_reason=self.raw,
+        )
+
+    def _split_calls(self, complete: bool) -> tuple[list[ToolCall], list[PartialToolCall]]:
+        whole: list[ToolCall] = []
+        partial: list[PartialToolCall] = []
+        for call in self.calls.values():
+            text = "".join(call.pieces)
+            arguments = self._parsed(text) if complete else None
+            if arguments is None:
+                partial.append(PartialToolCall(call.id, call.name, text))
+            else:
+                whole.append(ToolCall(call.id, call.name, arguments))
+        return whole, partial
+
+    def _parsed(self, text: str) -> dict[str, Any] | None:
+        """The arguments as an object; a call without any has none, unless it was cut short."""
+        if not text.strip():
+            return None if self.finish in ("length", "content_filter") else {}
+        try:
+            return _arguments(text)
+        except msgspec.DecodeError:
+            return None
+
+
+class Accumulator:
+    """Takes events as they come; knows the answer so far."""
+
+    def __init__(self, choices: int = 1) -> None:
+        self.id = ""
+        self.model = ""
+        self._expected = choices
+        self.usage: Usage | None = None
+        self._choices: dict[int, _Choice] = {}
+        self._fold: dict[type, Any] = {
+            MessageStart: self._start,
+            ReasoningDelta: self._reasoning,
+            RefusalDelta: lambda e: self._at(e.choice).refusal.append(e.text),
+            ToolCallStart: self._call,
+            ToolCallDelta: lambda e: self._at(e.choice).calls[e.index].pieces.append(e.arguments),
+            Citation: lambda e: self._at(e.choice).citations.append(e.data),
+            UsageReport: self._usage,
+            ChoiceEnd: self._end,
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Every choice that was asked for has its finish reason."""
+        ended = sum(choice.finish is not None for choice in self._choices.values())
+        return ended >= self._expected
+
+    @property
+    def first_end(self) -> ChoiceEnd | None:
+        """How the first choice ended."""
+        first = self._choices.get(min(self._choices, default=0))
+        if first is None or first.finish is None:
+            return None
+        return ChoiceEnd(first.finish, first.raw)
+
+    def add(self, events: list[Event]) -> None:
+        """Fold in the events."""
+        for event in events:
+            if type(event) is TextDelta:
+                self._at(event.choice).text.append(event.text)
+            else:
+                fold = self._fold.get(type(event))
+                if fold is not None:
+                    fold(event)
+
+    def choices(self, *, complete: bool) -> tuple[Choice, ...]:
+        """The choices as they stand, in order; at least one."""
+        frozen = (
+            choice.freeze(index, complete=complete)
+            for index, choice in sorted(self._choices.items())
+        )
+        return tuple(frozen) or (Choice(),)
+
+    def _at(self, index: int) -> _Choice:
+        found = self._choices.get(index)
+        if found is None:
+            found = self._choices[index] = _Choice()
+        return found
+
+    def _start(self, event: MessageStart) -> None:
+        self.id, self.model = event.id or self.id, event.model or self.model
+
+    def _reasoning(self, event: ReasoningDelta) -> None:
+        choice = self._at(event.choice)
+        choice.reasoning.append(event.text)
+        choice.signature = event.signature or choice.signature
+
+    def _call(self, event: ToolCallStart) -> None:
+        self._at(event.choice).calls[event.index] = _Call(event.id, event.name)
+
+    def _usage(self, event: UsageReport) -> None:
+        self.usage = event.usage
+
+    def _end(self, event: ChoiceEnd) -> None:
+        choice = self._at(event.choice)
+        choice.finish, choice.raw = event.finish_reason, event.raw

@@ -1,0 +1,37 @@
+"""What an answer cost, from the price list that the package genai-prices maintains.
+
+It is an extra (`unbroken[prices]`) and is imported at the first question. Where the list or the
+model is missing the answer is None: never a guess.
+"""
+
+from functools import cache
+from typing import Any
+
+from unbroken.events import Usage
+
+
+def quote(provider: str, model: str, usage: Usage) -> float | None:
+    """The price in USD, or None where it is not known."""
+    prices = _prices()
+    if prices is None or not model:
+        return None
+    counted = prices.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cached_input_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+    try:
+        found = prices.calc_price(counted, model_ref=model, provider_id=provider)
+    except LookupError:  # the list does not know the provider or the model
+        return None
+    return float(found.total_price)
+
+
+@cache
+def _prices() -> Any:
+    try:
+        import genai_prices
+    except ImportError:
+        return None
+    return genai_prices

@@ -1,0 +1,109 @@
+"""Real HTTP for callers that await, on aiohttp. Why aiohttp: docs/adr/0001-http-libraries.md."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import aiohttp
+
+from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut
+from unbroken.transport.base import Deadlines, HttpRequest
+
+_LINGER = 0.05
+"""Seconds to wait for the last chunk of a whole answer, so that its connection can serve again."""
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """The one place where foreign exceptions become ours."""
+    try:
+        yield
+    except aiohttp.ConnectionTimeoutError as error:
+        raise TimedOut(phase="connect") from error
+    except TimeoutError as error:
+        raise TimedOut from error
+    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
+        raise ConnectFailed(str(error)) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise ConnectionLost(str(error)) from error
+
+
+class HttpBody:
+    """An answer whose headers have come."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = {k.lower(): v for k, v in response.headers.items()}
+        self._response = response
+        self._content = response.content
+
+    async def read(self, deadline: float | None) -> bytes:
+        """Whatever has arrived, at least one byte; b"" at the end of the body."""
+        with _mapped():
+            data = self._content.read_nowait(-1)  # what is here needs no timer
+            if data:
+                return data
+            async with asyncio.timeout(_left(deadline)):
+                return await self._content.readany()
+
+    async def close(self, *, reusable: bool = False) -> None:
+        """Let go at once. `reusable`: the answer is whole, the connection may serve again."""
+        if reusable and await self._at_end():
+            self._response.release()
+        else:
+            self._response.close()
+
+    async def _at_end(self) -> bool:
+        """The body's own end follows the answer's; without it the connection is spent."""
+        try:
+            async with asyncio.timeout(_LINGER):
+                return not await self._content.readany()
+        except (aiohttp.ClientError, OSError):
+            return False
+
+
+class AsyncHttpTransport:
+    """The world over aiohttp. Proxies are taken from the environment."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self, request: HttpRequest, deadlines: Deadlines) -> HttpBody:
+        """Send the request; the body's headers have come when this returns."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_left(deadlines.connect))
+        with _mapped():
+            async with asyncio.timeout(_left(deadlines.headers)):
+                response = await self._connected().request(
+                    request.method,
+                    request.url,
+                    data=request.body,
+                    headers=request.headers,
+                    timeout=timeout,
+                    allow_redirects=False,
+                )
+        return HttpBody(response)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.monotonic()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _connected(self) -> aiohttp.ClientSession:
+        """The session belongs to the running loop, so it is made at the first request."""
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0)  # the caller's concurrency is the limit
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
+        return self._session
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()

@@ -1,0 +1,144 @@
+"""Real HTTP for callers that block, on urllib3. Why urllib3: docs/adr/0001-http-libraries.md."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3 import exceptions as theirs
+
+from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut
+from unbroken.transport.base import Deadlines, HttpRequest
+
+_READ = 64 * 1024
+_LINGER = 0.05
+"""Seconds to wait for the last chunk of a whole answer, so that its connection can serve again."""
+
+_CONNECT = (
+    theirs.NewConnectionError,
+    theirs.SSLError,
+    theirs.ProxyError,
+    theirs.LocationValueError,
+)
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """The one place where foreign exceptions become ours."""
+    try:
+        yield
+    except theirs.ConnectTimeoutError as error:
+        raise TimedOut(phase="connect") from error
+    except (theirs.ReadTimeoutError, TimeoutError) as error:
+        raise TimedOut from error
+    except _CONNECT as error:
+        raise ConnectFailed(_reason(error)) from error
+    except (theirs.HTTPError, OSError) as error:
+        raise ConnectionLost(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error.__cause__ or error.__context__ or error)
+
+
+class SyncBody:
+    """An answer whose headers have come."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = {k.lower(): v for k, v in response.headers.items()}
+        self._response = response
+        self._read1 = response.read1
+        self._timeout = -1.0
+
+    def read(self, deadline: float | None) -> bytes:
+        """Whatever has arrived, at least one byte; b"" at the end of the body."""
+        if deadline is not None:
+            self._arm(deadline - time.monotonic())
+        with _mapped():
+            return self._read1(_READ)
+
+    def close(self, *, reusable: bool = False) -> None:
+        """Let go at once. `reusable`: the answer is whole, the connection may serve again."""
+        if reusable and self._at_end():
+            self._response.release_conn()
+        else:
+            self._response.close()
+
+    def _at_end(self) -> bool:
+        """The body's own end follows the answer's; without it the connection is spent."""
+        try:
+            self._arm(_LINGER)
+            return not self._read1(_READ)
+        except (theirs.HTTPError, OSError):
+            return False
+
+    def _arm(self, seconds: float) -> None:
+        """Bound the next read. While content flows the bound hardly moves: a system call saved."""
+        if seconds <= 0:
+            raise TimedOut
+        if abs(seconds - self._timeout) < 0.01 * seconds:
+            return
+        sock = getattr(self._response.connection, "sock", None)  # gone once the body has ended
+        if sock is not None:
+            sock.settimeout(seconds)
+            self._timeout = seconds
+
+
+class HttpTransport:
+    """The world over urllib3. Proxies are taken from the environment."""
+
+    def __init__(self) -> None:
+        self._direct = urllib3.PoolManager(maxsize=100)
+        self._proxied: dict[str, urllib3.ProxyManager] = {}
+
+    def open(self, request: HttpRequest, deadlines: Deadlines) -> SyncBody:
+        """Send the request; the body's headers have come when this returns."""
+        now = time.monotonic()
+        timeout = urllib3.Timeout(
+            connect=_left(deadlines.connect, now), read=_left(deadlines.headers, now)
+        )
+        with _mapped():
+            return SyncBody(
+                self._pool(request.url).urlopen(
+                    request.method,
+                    request.url,
+                    body=request.body,
+                    headers=request.headers,
+                    timeout=timeout,
+                    preload_content=False,
+                    redirect=False,
+                    retries=False,
+                )
+            )
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.monotonic()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for pool in (self._direct, *self._proxied.values()):
+            pool.clear()
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        target = urllib3.util.parse_url(url)
+        proxy = getproxies().get(target.scheme or "")
+        if not proxy or proxy_bypass(target.host or ""):
+            return self._direct
+        if proxy not in self._proxied:
+            self._proxied[proxy] = urllib3.ProxyManager(proxy)
+        return self._proxied[proxy]
+
+
+def _left(deadline: float | None, now: float) -> float | None:
+    if deadline is None:
+        return None
+    if deadline <= now:
+        raise TimedOut
+    return deadline - now
