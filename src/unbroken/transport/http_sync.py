@@ -1,14 +1,16 @@
 """Real HTTP for callers that block, on urllib3. Why urllib3: docs/adr/0001-http-libraries.md."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3 import exceptions as theirs
 
-from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut
+from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
+from unbroken.transport.chunked import ChunkedDecoder
 from unbroken.transport.base import Deadlines, HttpRequest
 
 _READ = 64 * 1024
@@ -49,15 +51,16 @@ class SyncBody:
         self.status = response.status
         self.headers: Mapping[str, str] = {k.lower(): v for k, v in response.headers.items()}
         self._response = response
-        self._read1 = response.read1
         self._timeout = -1.0
+        self._chunks = ChunkedDecoder()
+        self._raw = _raw_reader(response)
 
     def read(self, deadline: float | None) -> bytes:
         """Whatever has arrived, at least one byte; b"" at the end of the body."""
         if deadline is not None:
             self._arm(deadline - time.monotonic())
         with _mapped():
-            return self._read1(_READ)
+            return self._response.read1(_READ) if self._raw is None else self._dechunked(self._raw)
 
     def close(self, *, reusable: bool = False) -> None:
         """Let go at once. `reusable`: the answer is whole, the connection may serve again."""
@@ -66,13 +69,26 @@ class SyncBody:
         else:
             self._response.close()
 
+    def _dechunked(self, raw: Callable[[int], bytes]) -> bytes:
+        body = b""
+        while not body and not self._chunks.done:
+            data = raw(_READ)
+            if not data:
+                raise ConnectionLost("the connection was closed in the middle of the body")
+            body = self._chunks.feed(data)
+        return body
+
     def _at_end(self) -> bool:
         """The body's own end follows the answer's; without it the connection is spent."""
         try:
-            self._arm(_LINGER)
-            return not self._read1(_READ)
-        except (theirs.HTTPError, OSError):
+            if self.read(time.monotonic() + _LINGER):
+                return False
+        except TransportError:
             return False
+        if self._raw is not None:
+            self._response._fp.close()  # type: ignore[attr-defined]  # http.client: the body is read
+            return self._chunks.clean
+        return True
 
     def _arm(self, seconds: float) -> None:
         """Bound the next read. While content flows the bound hardly moves: a system call saved."""
@@ -84,6 +100,19 @@ class SyncBody:
         if sock is not None:
             sock.settimeout(seconds)
             self._timeout = seconds
+
+
+def _raw_reader(response: urllib3.BaseHTTPResponse) -> Callable[[int], bytes] | None:
+    """What reads the socket below http.client's chunk reader; None where it is not that.
+
+    urllib3 has no public way there, so everything is checked; without it `read1` does the same,
+    a chunk at a time.
+    """
+    original = getattr(response, "_fp", None)
+    plain = "content-encoding" not in response.headers
+    if isinstance(original, HTTPResponse) and getattr(original, "chunked", False) and plain:
+        return getattr(original.fp, "read1", None)
+    return None
 
 
 class HttpTransport:

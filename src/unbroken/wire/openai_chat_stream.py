@@ -31,6 +31,7 @@ from unbroken.events import (
 from unbroken.messages import Request
 from unbroken.wire.codec import Frame
 from unbroken.wire.refusals import refusal
+from unbroken.wire.template import TextTemplate
 
 DONE = b"[DONE]"
 
@@ -176,9 +177,19 @@ class ChatReader:
         self._usage: Usage | None = None
         self._ends: dict[int, ChoiceEnd] = {}
         self._calls: dict[int, _Calls] = {}
+        self._like = TextTemplate("content")
+        self._like_choice = 0
 
     def read(self, frame: Frame, out: list[Event]) -> None:
         """Append what one chunk says. What can't be read is passed over and counted."""
+        text = self._like.read(frame.data)
+        if text is not None and not frame.event:
+            if text:
+                out.append(TextDelta(text, self._like_choice))
+            return
+        self._read_whole(frame, out)
+
+    def _read_whole(self, frame: Frame, out: list[Event]) -> None:
         try:
             chunk = _decode(frame.data)
         except msgspec.DecodeError:
@@ -190,12 +201,20 @@ class ChatReader:
         if not self._started and (chunk.id or chunk.choices):
             self._started = True
             out.append(MessageStart(chunk.id or "", chunk.model or ""))
-        if chunk.choices:
-            for choice in chunk.choices:
-                self._choice(choice, out)
+        before = len(out)
+        for choice in chunk.choices or ():
+            self._choice(choice, out)
+        if chunk.usage is None and len(out) == before + 1:
+            self._learn(frame.data, out[before])
         if chunk.usage is not None:
             self._usage = usage_from(chunk.usage)
             out.append(UsageReport(self._usage))
+
+    def _learn(self, data: bytes, event: Event) -> None:
+        """Text alone is what most chunks say."""
+        if type(event) is TextDelta:
+            self._like.learn(data, event.text)
+            self._like_choice = event.choice
 
     def eof(self, out: list[Event]) -> None:
         """The body ended: complete if every choice has its finish reason."""
