@@ -27,15 +27,14 @@ class ChunkedDecoder:
         at, end = 0, len(data)
         while at < end and not self.done:
             if not self._left:
-                at = self._size_line(data, at)
+                at = _whole_chunks(data, at, out)
+                at = self._size_line(data, at) if at < end else at
+            stop = min(at + self._left, end)
             body = max(at, at + self._left - 2)  # the chunk's own CRLF may be cut in two
-            if self._left > end - at:  # the chunk goes on in the next read
-                out.append(data[at:body])
-                self._left -= end - at
-                at = end
-            elif self._left:
-                out.append(data[at:body])
-                at, self._left = body + 2, 0
+            if stop > at:
+                out.append(data[at : min(body, stop)])
+                self._left -= stop - at
+                at = stop
         if self.done:
             self.clean = at == end
         return b"".join(out)
@@ -48,7 +47,9 @@ class ChunkedDecoder:
         try:
             size = int(data[at:stop].partition(b";")[0], 16)
         except ValueError:
-            raise ConnectionLost("the body is not in chunks, though its headers say so") from None
+            size = -1
+        if size < 0:
+            raise ConnectionLost("the body is not in chunks, though its headers say so")
         if size:
             self._left = size + 2
             return stop + 2
@@ -67,3 +68,19 @@ class ChunkedDecoder:
         if len(self._rest) > _LINE_LIMIT:
             raise ConnectionLost("a chunk's size line has no end")
         return len(data)
+
+
+def _whole_chunks(data: bytes, at: int, out: list[bytes]) -> int:
+    """Take chunks as long as they are whole and plain; where something else begins."""
+    end, find = len(data), data.find
+    while (stop := find(b"\r\n", at)) > 0:
+        try:
+            size = int(data[at:stop], 16)
+        except ValueError:
+            return at  # an extension, or no chunk at all
+        body, after = stop + 2, stop + 4 + size
+        if size <= 0 or after > end:
+            return at
+        out.append(data[body : after - 2])
+        at = after
+    return at

@@ -1,10 +1,13 @@
 """text/event-stream: bytes to frames and back (WHATWG HTML, section 9.2).
 
-The idea: almost every server sends `data: {...}\\n\\n` and nothing else, so a read that holds only
-such blocks is cut with one `split`. Everything the standard allows besides (CR, CRLF, comments,
-several data lines, names, ids, a byte order mark) takes the line reader, which gives the same
-frames. Partial lines are kept as pieces and joined once: the work is linear in the bytes fed.
+The idea: almost every server sends `data: {...}\\n\\n` and nothing else, some with one `event:` line
+before it, so a read that holds only such blocks is cut with one `split`. Everything the standard
+allows besides (CR, CRLF, comments, several data lines, ids, a byte order mark) takes the line
+reader, which gives the same frames. Partial lines are kept as pieces and joined once: the work is
+linear in the bytes fed.
 """
+
+from functools import lru_cache
 
 from unbroken.errors import RemoteProtocolError
 from unbroken.wire.codec import Frame
@@ -33,44 +36,53 @@ class SseDecoder:
         """The frames that these bytes complete."""
         if not self._begun:
             data = self._begin(data)
-        if not self._size and not self._event and data.endswith(b"\n\n") and data[:6] == b"data: ":
-            frames = _plain_blocks(data)
-            if frames is not None:
-                self._after_cr = False
-                return _identified(frames, self._id) if self._id else frames
-        return self._lines(data)
-
-    def eof(self) -> None:
-        """An event that is not whole is dropped, as the standard has it."""
-        self._tail.clear()
-        self._data.clear()
-
-    def _begin(self, data: bytes) -> bytes:
-        """Drop one byte order mark, which may itself be cut in pieces."""
-        data = b"".join((*self._tail, data))
-        self._tail.clear()
-        self._size = 0
-        if len(data) < len(BOM) and BOM.startswith(data):
-            self._hold(data)
-            return b""
-        self._begun = True
-        return data.removeprefix(BOM)
-
-    def _lines(self, data: bytes) -> list[Frame]:
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
         if b"\n" not in data and b"\r" not in data:
             self._hold(data)
             return []
-        return self._whole_lines(b"".join((*self._tail, data)))
+        if self._tail:
+            data = self._joined(data)
+        return self._cut(data)
 
-    def _whole_lines(self, data: bytes) -> list[Frame]:
-        self._size -= sum(map(len, self._tail))
+    def eof(self) -> None:
+        """An event that is not whole is dropped, as the standard has it."""
         self._tail.clear()
+        self._data.clear()
+
+    def _joined(self, data: bytes) -> bytes:
+        """The pieces held so far, and `data`."""
+        self._size -= sum(map(len, self._tail))
+        data = b"".join((*self._tail, data))
+        self._tail.clear()
+        return data
+
+    def _begin(self, data: bytes) -> bytes:
+        """Drop one byte order mark, which may itself be cut in pieces."""
+        data = self._joined(data)
+        if len(data) < len(BOM) and BOM.startswith(data):
+            self._hold(data)
+            return b""
+        self._begun = True
+        return data.removeprefix(BOM)
+
+    def _cut(self, data: bytes) -> list[Frame]:
+        """Cut what ends in this read; between events and without odd lines, all at once."""
+        between = not (self._data or self._event or self._id)
+        end = data.rfind(b"\n\n") if between else -1
+        frames = _plain_blocks(data[:end]) if end > 0 else None
+        if frames is None:
+            return self._whole_lines(data, [])
+        rest = data[end + 2 :]
+        if b"\n" in rest or b"\r" in rest:
+            return self._whole_lines(rest, frames)
+        self._hold(rest)
+        return frames
+
+    def _whole_lines(self, data: bytes, frames: list[Frame]) -> list[Frame]:
         self._after_cr = data.endswith(b"\r")
         *lines, rest = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        frames: list[Frame] = []
         for line in lines:
             self._line(line, frames)
         self._hold(rest)
@@ -116,18 +128,31 @@ class SseDecoder:
 
 
 def _plain_blocks(data: bytes) -> list[Frame] | None:
-    """The frames of a read that holds nothing but `data: ...` blocks; None if it holds more."""
+    """The frames of blocks that hold one `data:` line and at most an `event:` line before it;
+    None if there is anything else. `data` comes without the last empty line."""
     if b"\r" in data:
         return None
-    blocks = data[6:-2].split(b"\n\ndata: ")
-    if data.count(b"\n") != 2 * len(blocks):
-        return None
-    return [Frame(block) for block in blocks]
+    blocks = data.split(b"\n\n")
+    if data.startswith(b"data: ") and data.count(b"\n") == 2 * (len(blocks) - 1):
+        only_data = data[6:].split(b"\n\ndata: ")
+        if len(only_data) == len(blocks):
+            return [Frame(block) for block in only_data]
+    return _named_blocks(blocks)
 
 
-def _identified(frames: list[Frame], last_id: str) -> list[Frame]:
-    """The last id stays in force until another one comes."""
-    return [Frame(frame.data, "", last_id) for frame in frames]
+def _named_blocks(blocks: list[bytes]) -> list[Frame] | None:
+    frames: list[Frame] = []
+    for block in blocks:
+        name, found, data = block.partition(b"\ndata: ")
+        if not found or not name.startswith(b"event: ") or b"\n" in name or b"\n" in data:
+            return None
+        frames.append(Frame(data, _name(name)))
+    return frames
+
+
+@lru_cache(maxsize=64)  # a dialect has a dozen names
+def _name(line: bytes) -> str:
+    return line[7:].decode("utf-8", "replace")
 
 
 def encode(frame: Frame) -> bytes:
