@@ -1,0 +1,133 @@
+"""Anthropic messages: the dialect, whole answers, errors (platform.claude.com: messages).
+
+The streamed answer is in `anthropic_stream`, the request in `anthropic_request`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from unbroken.errors import ProviderError, RemoteProtocolError
+from unbroken.events import ChoiceEnd, Event, MessageEnd, MessageStart, UsageReport
+from unbroken.messages import Request
+from unbroken.response import Choice, Response
+from unbroken.wire import sse
+from unbroken.wire.anthropic_request import body_of, request_in
+from unbroken.wire.anthropic_stream import (
+    FINISH,
+    Block,
+    MessagesReader,
+    MessagesUsage,
+    MessagesWriter,
+    block_events,
+    error_body,
+    usage_from,
+    usage_to,
+    word_for,
+)
+from unbroken.wire.codec import Codec
+from unbroken.wire.refusals import refusal
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Completion(Struct):
+    id: str | None = None
+    model: str | None = None
+    content: list[Block] | None = None
+    stop_reason: str | None = None
+    usage: MessagesUsage | None = None
+    error: Any = None
+
+
+_decode_completion = msgspec.json.Decoder(_Completion).decode
+
+
+class AnthropicMessages(Struct, frozen=True):
+    """The dialect. `default_max_tokens` stands in where the caller set none: the API wants one.
+
+    It is as large as every current model allows without special headers.
+    """
+
+    default_max_tokens: int = 16_384
+
+    def encode_request(self, request: Request) -> bytes:
+        """The body of POST /v1/messages; LocalProtocolError names what can't be expressed."""
+        return body_of(request, self.default_max_tokens)
+
+    def decode_request(self, body: bytes) -> Request:
+        """The request in a body; BadRequest says what is wrong with it."""
+        return request_in(body)
+
+    def reader(self, request: Request) -> MessagesReader:
+        """A decoder for one streamed answer."""
+        return MessagesReader()
+
+    def writer(self, request: Request, created: int = 0) -> MessagesWriter:
+        """An encoder for one streamed answer."""
+        return MessagesWriter()
+
+    def decode_response(self, body: bytes) -> list[Event]:
+        """The events of a whole answer. RemoteProtocolError if it is none."""
+        try:
+            said = _decode_completion(body)
+        except msgspec.DecodeError as error:
+            raise RemoteProtocolError(f"the answer can't be read: {error}") from error
+        if said.error is not None:
+            raise refusal(body)
+        out: list[Event] = [MessageStart(said.id or "", said.model or "")]
+        calls = -1
+        for block in said.content or ():
+            calls += block.type == "tool_use"
+            block_events(block, calls, _encode(block), out)
+        usage = None if said.usage is None else usage_from(said.usage)
+        if usage is not None:
+            out.append(UsageReport(usage))
+        if said.stop_reason:
+            end = ChoiceEnd(FINISH.get(said.stop_reason, "stop"), said.stop_reason)
+            out += [end, MessageEnd(end.finish_reason, usage, end.raw)]
+        return out
+
+    def encode_response(self, response: Response, created: int = 0) -> bytes:
+        """The body of a whole answer."""
+        choice = response.choices[0]
+        finish = choice.finish_reason
+        body: dict[str, Any] = {
+            "id": response.id,
+            "type": "message",
+            "role": "assistant",
+            "model": response.model,
+            "content": _blocks_of(choice),
+            "stop_reason": finish and word_for(finish, choice.raw_finish_reason),
+            "stop_sequence": None,
+        }
+        if response.usage is not None:
+            body["usage"] = usage_to(response.usage)
+        return _encode(body)
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """The error an HTTP status of 400 and up stands for."""
+        return refusal(body, status, headers)
+
+    def encode_error(self, error: ProviderError) -> bytes:
+        """The error object that goes with `error.status`."""
+        return _encode(error_body(error))
+
+
+def _blocks_of(choice: Choice) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    if choice.reasoning:
+        signature = choice.reasoning_signature
+        thought = {"type": "thinking", "thinking": choice.reasoning, "signature": signature}
+        blocks.append(thought)
+    if text := choice.text + choice.refusal:
+        blocks.append({"type": "text", "text": text})
+    for call in choice.tool_calls:
+        made = {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
+        blocks.append(made)
+    return blocks
+
+
+CODEC = Codec(sse.SseDecoder, sse.encode, AnthropicMessages())

@@ -1,0 +1,378 @@
+"""The streamed answer of Anthropic messages, both ways (platform.claude.com: streaming messages).
+
+An answer is a row of content blocks, each started, grown and stopped by its index. The terminal
+is `message_stop` after a `stop_reason`; there is no `[DONE]`. Facts that shape this file:
+
+* unknown event, block and delta types must be passed over (versioning policy): they become
+  `OtherEvent` where they carry content, so that nothing is lost;
+* usage in `message_delta` is cumulative, and what it leaves out keeps its earlier value;
+* `message_start` carries a placeholder for the output tokens, not a count;
+* compatible servers may leave out the `event:` line: the type is read from the JSON.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from unbroken.errors import ProviderError
+from unbroken.events import (
+    ChoiceEnd,
+    Citation,
+    Event,
+    FinishReason,
+    MessageEnd,
+    MessageStart,
+    OtherEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+)
+from unbroken.wire.codec import Frame
+from unbroken.wire.refusals import refusal
+from unbroken.wire.template import TextTemplate
+
+FINISH: dict[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_WORD: dict[FinishReason, str] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+    "error": "end_turn",
+}
+
+# The type that goes with a status (platform.claude.com: errors).
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+
+
+class MessagesUsage(Struct, gc=False):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+class _Message(Struct, gc=False):
+    id: str | None = None
+    model: str | None = None
+    usage: MessagesUsage | None = None
+
+
+class Block(Struct, gc=False):
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Any = None
+    citations: list[Raw] | None = None
+
+
+class _Delta(Struct, gc=False):
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: str | None = None
+    citation: Raw | None = None
+    stop_reason: str | None = None
+
+
+class _Said(Struct, gc=False):
+    type: str = ""
+    index: int = 0
+    message: _Message | None = None
+    content_block: Block | None = None
+    delta: _Delta | None = None
+    usage: MessagesUsage | None = None
+
+
+_decode = msgspec.json.Decoder(_Said).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def merged(old: MessagesUsage, new: MessagesUsage) -> MessagesUsage:
+    """Cumulative: what is said replaces, what is not said stays."""
+    said = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
+    return msgspec.structs.replace(old, **said)
+
+
+def usage_from(wire: MessagesUsage) -> Usage:
+    """Anthropic counts cached tokens beside the input, we count them within it."""
+    cached = wire.cache_read_input_tokens or 0
+    written = wire.cache_creation_input_tokens or 0
+    return Usage(
+        input_tokens=(wire.input_tokens or 0) + cached + written,
+        output_tokens=wire.output_tokens or 0,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+    )
+
+
+def usage_to(usage: Usage) -> dict[str, int]:
+    """The `usage` object of an answer."""
+    cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+    return {
+        "input_tokens": usage.input_tokens - cached - written,
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": cached,
+        "cache_creation_input_tokens": written,
+    }
+
+
+class MessagesReader:
+    """Frames in, events out, for one streamed answer."""
+
+    def __init__(self) -> None:
+        self.error: ProviderError | None = None
+        self.skipped = 0
+        self.done = False
+        self._usage = MessagesUsage()
+        self._end: ChoiceEnd | None = None
+        self._calls: dict[int, int] = {}  # block index to call index
+        self._like = TextTemplate("text")
+        self._table = {
+            "message_start": self._message_start,
+            "content_block_start": self._block_start,
+            "content_block_delta": self._block_delta,
+            "message_delta": self._message_delta,
+            "message_stop": self._message_stop,
+        }
+
+    def read(self, frame: Frame, out: list[Event]) -> None:
+        """Append what one event says. What can't be read is passed over and counted."""
+        text = self._like.read(frame.data)
+        if text:
+            out.append(TextDelta(text))
+            return
+        try:
+            said = _decode(frame.data)
+        except msgspec.DecodeError:
+            self.skipped += 1
+            return
+        if said.type == "error":
+            self.error = refusal(frame.data)
+            return
+        read = self._table.get(said.type)  # ping, content_block_stop and what comes after us
+        if read is not None:
+            read(said, frame.data, out)
+
+    def eof(self, out: list[Event]) -> None:
+        """A clean end says nothing: only `message_stop` does."""
+
+    def _message_start(self, said: _Said, _data: bytes, out: list[Event]) -> None:
+        message = said.message or _Message()
+        out.append(MessageStart(message.id or "", message.model or ""))
+        if message.usage is not None:
+            self._usage = msgspec.structs.replace(message.usage, output_tokens=0)
+            partial = msgspec.structs.replace(usage_from(self._usage), source="partial")
+            out.append(UsageReport(partial))
+
+    def _block_start(self, said: _Said, data: bytes, out: list[Event]) -> None:
+        block = said.content_block or Block()
+        if block.type == "tool_use":
+            self._calls[said.index] = len(self._calls)
+        block_events(block, len(self._calls) - 1, data, out)
+
+    def _block_delta(self, said: _Said, data: bytes, out: list[Event]) -> None:
+        delta = said.delta or _Delta()
+        match delta.type:
+            case "text_delta":
+                self._text(delta.text or "", data, out)
+            case "thinking_delta" | "signature_delta":
+                if delta.thinking or delta.signature:
+                    thought, proof = delta.thinking or "", delta.signature or ""
+                    out.append(ReasoningDelta(thought, signature=proof))
+            case "input_json_delta" if said.index in self._calls:
+                if delta.partial_json:
+                    out.append(ToolCallDelta(self._calls[said.index], delta.partial_json))
+            case "citations_delta":
+                out.append(Citation(bytes(delta.citation or b"null").decode()))
+            case _:
+                out.append(OtherEvent(delta.type, data.decode()))
+
+    def _text(self, text: str, data: bytes, out: list[Event]) -> None:
+        if text:
+            out.append(TextDelta(text))
+            self._like.learn(data, text)
+
+    def _message_delta(self, said: _Said, _data: bytes, out: list[Event]) -> None:
+        raw = said.delta and said.delta.stop_reason
+        if raw and self._end is None:
+            self._end = ChoiceEnd(FINISH.get(raw, "stop"), raw)
+            out.append(self._end)
+        if said.usage is not None:
+            self._usage = merged(self._usage, said.usage)
+            out.append(UsageReport(usage_from(self._usage)))
+
+    def _message_stop(self, _said: _Said, _data: bytes, out: list[Event]) -> None:
+        self.done = True
+        if self._end is not None:
+            usage = None if self._usage == MessagesUsage() else usage_from(self._usage)
+            out.append(MessageEnd(self._end.finish_reason, usage, self._end.raw))
+
+
+def block_events(block: Block, call: int, data: bytes, out: list[Event]) -> None:
+    """What a content block says at its start, or all of it in a whole answer."""
+    match block.type:
+        case "text":
+            if block.text:
+                out.append(TextDelta(block.text))
+            out.extend(Citation(bytes(citation).decode()) for citation in block.citations or ())
+        case "thinking":
+            if block.thinking or block.signature:
+                out.append(ReasoningDelta(block.thinking or "", signature=block.signature or ""))
+        case "tool_use":
+            out.append(ToolCallStart(call, block.id or f"call_{call}", block.name or ""))
+            if block.input:
+                out.append(ToolCallDelta(call, _encode(block.input).decode()))
+        case _:
+            out.append(OtherEvent(block.type, data.decode()))
+
+
+class MessagesWriter:
+    """Events in, frames out. A block is opened when content of another kind begins."""
+
+    def __init__(self) -> None:
+        self._index = -1
+        self._open: tuple[str, int] | None = None  # kind and call of the open block
+        self._usage = Usage(source="partial")
+        self._said_end = False
+        self._write: dict[type, Any] = {
+            MessageStart: self._start,
+            TextDelta: lambda e: self._grow("text", {"type": "text_delta", "text": e.text}),
+            RefusalDelta: lambda e: self._grow("text", {"type": "text_delta", "text": e.text}),
+            ReasoningDelta: self._reasoning,
+            Citation: self._citation,
+            ToolCallStart: self._call,
+            ToolCallDelta: self._arguments,
+            UsageReport: self._report,
+            ChoiceEnd: self._choice_end,
+            MessageEnd: self._end,
+        }
+
+    def write(self, event: Event) -> list[Frame]:
+        """The frames that say `event`; none where the dialect has no word for it."""
+        write = self._write.get(type(event))
+        if write is None or getattr(event, "choice", None):
+            return []
+        frames: list[Frame] = write(event)
+        return frames
+
+    def fail(self, error: ProviderError) -> list[Frame]:
+        """The error event, which ends the stream."""
+        return [_frame("error", error=error_body(error)["error"])]
+
+    def _start(self, event: MessageStart) -> list[Frame]:
+        message: dict[str, Any] = {
+            "id": event.id,
+            "type": "message",
+            "role": "assistant",
+            "model": event.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage_to(self._usage),
+        }
+        return [_frame("message_start", message=message)]
+
+    def _block(self, kind: str, start: dict[str, Any], call: int = 0) -> list[Frame]:
+        """Close the open block, open the next."""
+        frames = self._close()
+        self._index += 1
+        self._open = (kind, call)
+        return [*frames, _frame("content_block_start", index=self._index, content_block=start)]
+
+    def _close(self) -> list[Frame]:
+        if self._open is None:
+            return []
+        self._open = None
+        return [_frame("content_block_stop", index=self._index)]
+
+    def _delta(self, delta: dict[str, Any]) -> Frame:
+        return _frame("content_block_delta", index=self._index, delta=delta)
+
+    def _grow(self, kind: str, delta: dict[str, Any]) -> list[Frame]:
+        opened = [] if self._open == (kind, 0) else self._block(kind, dict(_STARTS[kind]))
+        return [*opened, self._delta(delta)]
+
+    def _reasoning(self, event: ReasoningDelta) -> list[Frame]:
+        frames: list[Frame] = []
+        if event.text:
+            frames += self._grow("thinking", {"type": "thinking_delta", "thinking": event.text})
+        if event.signature:
+            proof = {"type": "signature_delta", "signature": event.signature}
+            frames += self._grow("thinking", proof)
+        return frames
+
+    def _citation(self, event: Citation) -> list[Frame]:
+        delta = {"type": "citations_delta", "citation": Raw(event.data.encode())}
+        return self._grow("text", delta)
+
+    def _call(self, event: ToolCallStart) -> list[Frame]:
+        start = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
+        return self._block("tool_use", start, event.index)
+
+    def _arguments(self, event: ToolCallDelta) -> list[Frame]:
+        return [self._delta({"type": "input_json_delta", "partial_json": event.arguments})]
+
+    def _report(self, event: UsageReport) -> list[Frame]:
+        self._usage = event.usage
+        return []
+
+    def _choice_end(self, event: ChoiceEnd) -> list[Frame]:
+        """Held until the end: the stop reason travels with the usage."""
+        return self._close()
+
+    def _end(self, event: MessageEnd) -> list[Frame]:
+        word = word_for(event.finish_reason, event.raw)
+        delta = {"stop_reason": word, "stop_sequence": None}
+        usage = usage_to(event.usage or self._usage)
+        ending = _frame("message_delta", delta=delta, usage=usage)
+        return [*self._close(), ending, _frame("message_stop")]
+
+
+_STARTS: dict[str, dict[str, Any]] = {
+    "text": {"type": "text", "text": ""},
+    "thinking": {"type": "thinking", "thinking": "", "signature": ""},
+}
+
+
+def word_for(reason: FinishReason, raw: str) -> str:
+    """This dialect's word: the provider's own if this dialect knows it, else the common one."""
+    return raw if FINISH.get(raw) == reason else _WORD[reason]
+
+
+def error_body(error: ProviderError) -> dict[str, Any]:
+    """The error object, for a status and for the middle of a stream."""
+    kind = ERROR_TYPES.get(error.status or 500, "api_error")
+    message = error.message or type(error).__name__
+    return {"type": "error", "error": {"type": kind, "message": message}}
+
+
+def _frame(kind: str, **fields: Any) -> Frame:
+    return Frame(_encode({"type": kind, **fields}), kind)
