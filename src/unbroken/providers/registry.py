@@ -7,13 +7,16 @@ of others announce theirs in the entry-point group `unbroken.providers`.
 import difflib
 import importlib
 import pkgutil
-import tomllib
+from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from unbroken.errors import ConfigurationError
 from unbroken.providers.base import Provider
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "unbroken.providers"
 _NOT_PROVIDERS = frozenset({"base", "registry", "contract"})
@@ -24,7 +27,13 @@ def names() -> tuple[str, ...]:
     """All known providers, in alphabetical order."""
     package = importlib.import_module(__package__)
     own = {module.name for module in pkgutil.iter_modules(package.__path__)} - _NOT_PROVIDERS
-    return tuple(sorted(own | {entry.name for entry in entry_points(group=GROUP)}))
+    return tuple(sorted(own | {entry.name for entry in _announced()}))
+
+
+def _announced() -> "Iterable[EntryPoint]":
+    from importlib.metadata import entry_points  # slow to import, and only asked once
+
+    return entry_points(group=GROUP)
 
 
 @cache
@@ -32,9 +41,9 @@ def provider(name: str) -> Provider:
     """The provider of that name; ConfigurationError names the near ones if there is none."""
     if name not in names():
         raise ConfigurationError(f"there is no provider {name!r}", hint=_suggestion(name))
-    for entry in entry_points(group=GROUP, name=name):
-        found = entry.load()
-        break
+    announced = [entry for entry in _announced() if entry.name == name]
+    if announced:
+        found = announced[0].load()
     else:
         found = importlib.import_module(f"{__package__}.{name}").PROVIDER
     assert isinstance(found, Provider)
@@ -50,6 +59,8 @@ def _suggestion(name: str) -> str:
 @cache
 def defaults() -> dict[str, dict[str, str]]:
     """The data file of default models, by provider, in the order they are tried in."""
+    import tomllib
+
     return tomllib.loads(files(__package__).joinpath("defaults.toml").read_text("utf-8"))
 
 

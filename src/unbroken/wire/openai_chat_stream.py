@@ -28,7 +28,6 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
-from unbroken.messages import Request
 from unbroken.wire.codec import Frame
 from unbroken.wire.refusals import refusal
 from unbroken.wire.template import TextTemplate

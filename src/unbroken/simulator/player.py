@@ -1,0 +1,208 @@
+"""From a request and a scenario to timed bytes: steps that somebody else carries out.
+
+The player knows no clock and no socket. It answers as a provider would, on that provider's own
+wire, and then lets the scenario's faults loose on the steps.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Struct
+
+from unbroken.events import (
+    ChoiceEnd,
+    Event,
+    FinishReason,
+    MessageEnd,
+    MessageStart,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+)
+from unbroken.messages import Message, Request, Text, ToolResult, ToolUse
+from unbroken.response import Choice, Response, ToolCall
+from unbroken.simulator import prose, toolplay
+from unbroken.simulator.dice import Dice
+from unbroken.simulator.faults import FAULTS
+from unbroken.simulator.scenario import Scenario, pace_of
+from unbroken.simulator.steps import JSON, SIMULATED, End, Head, Send, Step, Wait
+from unbroken.wire.codec import Codec, Frame
+
+
+def play(request: Request, codec: Codec, scenario: Scenario, number: int) -> list[Step]:
+    """The steps that answer the `number`th request (from 1) of this scenario."""
+    steps = (
+        _streamed(request, codec, scenario) if request.stream else _whole(request, codec, scenario)
+    )
+    for fault in scenario.faults:
+        if not fault.times or number <= fault.times:
+            steps = FAULTS[fault.kind](steps, fault, codec)
+    return steps
+
+
+# The answer
+
+
+class _Part(Struct):
+    """One choice, written out."""
+
+    events: list[Event]
+    tokens: int
+    finish: FinishReason
+
+
+def _id(request: Request, scenario: Scenario) -> str:
+    dice = Dice(f"{scenario.seed}{request.model}{_prompt(request)}")
+    return f"sim-{int(dice.roll() * 16**12):012x}"
+
+
+def _prompt(request: Request) -> str:
+    """What is answered: every turn but the beginning of the answer itself."""
+    messages = request.messages[:-1] if request.partial_turn else request.messages
+    return "\n".join(_said(message) for message in messages)
+
+
+def _said(message: Message) -> str:
+    return "".join(
+        part.text if isinstance(part, Text) else part.content
+        for part in message.parts
+        if isinstance(part, Text | ToolResult)
+    )
+
+
+def _parts(request: Request, scenario: Scenario) -> list[_Part]:
+    return [_part(request, scenario, index) for index in range(request.n or 1)]
+
+
+def _part(request: Request, scenario: Scenario, index: int) -> _Part:
+    calls = toolplay.calls(request, Dice(f"{scenario.seed}{_prompt(request)}"))
+    if calls:
+        return _call_part(calls, index)
+    full = scenario.text
+    if full is None:
+        seed = f"{request.seed or scenario.seed}/{request.model}/{index}"
+        full = prose.answer(_prompt(request), seed, scenario.tokens)
+    begun = request.partial_turn
+    text = full[len(begun) :] if full.startswith(begun) else full
+    return _text_part(request, text, index)
+
+
+def _text_part(request: Request, text: str, index: int) -> _Part:
+    finish: FinishReason = "stop"
+    ends = [at for word in request.stop or () if word and (at := text.find(word)) >= 0]
+    cut = prose.pieces(text[: min(ends)] if ends else text)
+    if request.max_tokens is not None and len(cut) > request.max_tokens:
+        cut, finish = cut[: request.max_tokens], "length"
+    events: list[Event] = [TextDelta(piece, index) for piece in cut]
+    if "reason" in request.model:
+        thoughts = prose.pieces(
+            f"The question is about {prose.pieces(text)[0].strip()}. Let me see."
+        )
+        events = [*(ReasoningDelta(piece, index) for piece in thoughts), *events]
+    return _Part(events, len(events), finish)
+
+
+def _call_part(calls: list[ToolUse], index: int) -> _Part:
+    events: list[Event] = []
+    for number, call in enumerate(calls):
+        events.append(ToolCallStart(number, call.id, call.name, index))
+        for piece in prose.pieces(call.arguments):
+            events.append(ToolCallDelta(number, piece, index))
+    return _Part(events, len(events), "tool_calls")
+
+
+def _usage(request: Request, parts: list[_Part]) -> Usage:
+    asked = sum(len(prose.pieces(_said(message))) for message in request.messages)
+    reasoning = sum(type(event) is ReasoningDelta for part in parts for event in part.events)
+    written = sum(part.tokens for part in parts)
+    return Usage(input_tokens=asked, output_tokens=written, reasoning_tokens=reasoning)
+
+
+def _waits(request: Request, scenario: Scenario) -> tuple[float, float]:
+    """Seconds to the first token and between tokens."""
+    pace = pace_of(request.model)
+    dice = Dice(f"pace{scenario.seed}{_prompt(request)}")
+    first = pace.first(dice) if scenario.ttft is None else scenario.ttft
+    rate = pace.tps if scenario.tps is None else scenario.tps
+    return first, (1 / rate if rate > 0 else 0.0)
+
+
+def _streamed(request: Request, codec: Codec, scenario: Scenario) -> list[Step]:
+    first, between = _waits(request, scenario)
+    head = Head(200, {**SIMULATED, "content-type": codec.content_type})
+    if scenario.body is not None:
+        return [Wait(first), head, Send(scenario.body), End()]
+    parts = _parts(request, scenario)
+    usage = _usage(request, parts)
+    writer = codec.dialect.writer(request)
+    steps: list[Step] = [head]
+    opening: list[Event] = [
+        UsageReport(msgspec.structs.replace(usage, output_tokens=0)),
+        MessageStart(_id(request, scenario), request.model),
+    ]
+    for event in opening:
+        steps += _sends(codec, writer.write(event), event)
+    steps.append(Wait(first))
+    for event in _interleaved(parts):
+        steps += [*_sends(codec, writer.write(event), event), Wait(between)]
+    ends: list[Event] = [ChoiceEnd(part.finish, "", at) for at, part in enumerate(parts)]
+    for event in [*ends, UsageReport(usage), MessageEnd(parts[0].finish, usage)]:
+        steps += _sends(codec, writer.write(event), event)
+    return [*steps, End()]
+
+
+def _interleaved(parts: list[_Part]) -> Iterator[Event]:
+    """All choices grow together."""
+    for at in range(max(len(part.events) for part in parts)):
+        for part in parts:
+            if at < len(part.events):
+                yield part.events[at]
+
+
+def _sends(codec: Codec, frames: list[Frame], event: Event) -> list[Step]:
+    text = getattr(event, "text", "") or getattr(event, "arguments", "")
+    steps: list[Step] = []
+    for at, frame in enumerate(frames):
+        last = type(event) is MessageEnd and at == len(frames) - 1
+        finishes = type(event) is ChoiceEnd or frame.event == "message_delta"
+        role = "done" if last else "finish" if finishes else ""
+        steps.append(Send(codec.encode_frame(frame), role, text))
+        text = ""
+    return steps
+
+
+def _whole(request: Request, codec: Codec, scenario: Scenario) -> list[Step]:
+    first, between = _waits(request, scenario)
+    parts = _parts(request, scenario)
+    response = Response(
+        id=_id(request, scenario),
+        model=request.model,
+        end="complete",
+        choices=tuple(_choice(part, at) for at, part in enumerate(parts)),
+        usage=_usage(request, parts),
+    )
+    body = scenario.body or codec.dialect.encode_response(response)
+    wait = first + between * max(part.tokens for part in parts)
+    return [Wait(wait), Head(200, dict(JSON)), Send(body), End()]
+
+
+def _choice(part: _Part, index: int) -> Choice:
+    arguments: dict[int, str] = {}
+    for event in part.events:
+        if isinstance(event, ToolCallDelta):
+            arguments[event.index] = arguments.get(event.index, "") + event.arguments
+    calls = [
+        ToolCall(event.id, event.name, msgspec.json.decode(arguments[event.index]))
+        for event in part.events
+        if isinstance(event, ToolCallStart)
+    ]
+    return Choice(
+        index=index,
+        text="".join(event.text for event in part.events if isinstance(event, TextDelta)),
+        reasoning="".join(e.text for e in part.events if isinstance(e, ReasoningDelta)),
+        tool_calls=tuple(calls),
+        finish_reason=part.finish,
+    )

@@ -1,0 +1,65 @@
+"""When the simulated model calls a tool, and with which arguments."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from unbroken.messages import Request, Tool, ToolUse
+from unbroken.simulator.dice import Dice
+
+_WORD = re.compile(r"[a-z]{3,}")
+
+
+def calls(request: Request, dice: Dice) -> list[ToolUse]:
+    """The calls this request leads to: forced ones, or those whose words the question uses."""
+    choice = request.tool_choice
+    mode = "auto" if choice is None else choice.mode
+    if not request.tools or mode == "none" or _answered(request):
+        return []
+    chosen = [tool for tool in request.tools if choice is None or choice.name in ("", tool.name)]
+    fitting = [tool for tool in chosen if _fits(tool, _question(request))]
+    if mode in ("required", "tool"):
+        fitting = fitting or chosen[:1]
+    if request.parallel_tool_calls is False:
+        fitting = fitting[:1]
+    return [_call(tool, number, dice) for number, tool in enumerate(fitting)]
+
+
+def _answered(request: Request) -> bool:
+    return bool(request.messages) and request.messages[-1].role == "tool"
+
+
+def _question(request: Request) -> str:
+    asked = [message.text for message in request.messages if message.role == "user"]
+    return asked[-1].lower() if asked else ""
+
+
+def _fits(tool: Tool, question: str) -> bool:
+    return any(word in question for word in _WORD.findall(tool.name.lower()) if word != "get")
+
+
+def _call(tool: Tool, number: int, dice: Dice) -> ToolUse:
+    arguments = _value(tool.parameters or {"type": "object"}, "value", dice)
+    id = f"call_{int(dice.roll() * 16**8):08x}{number}"
+    return ToolUse(id, tool.name, msgspec.json.encode(arguments).decode())
+
+
+def _value(schema: dict[str, Any], name: str, dice: Dice) -> Any:
+    """Something that the schema allows."""
+    if schema.get("enum"):
+        return dice.pick(schema["enum"])
+    match schema.get("type"):
+        case "object":
+            fields = schema.get("properties", {})
+            return {key: _value(inner, key, dice) for key, inner in fields.items()}
+        case "array":
+            return [_value(schema.get("items", {}), name, dice)]
+        case "integer":
+            return int(schema.get("minimum", 1)) + dice.below(9)
+        case "number":
+            return float(schema.get("minimum", 0)) + dice.below(100) / 4
+        case "boolean":
+            return dice.roll() < 0.5
+        case _:
+            return f"example {name}"

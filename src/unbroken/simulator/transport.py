@@ -1,0 +1,208 @@
+"""The simulator as a transport: no network, and by default no time either.
+
+With the virtual clock a minute of backoff takes no time at all, and every run is the same. With
+`real_time` the answer comes at the pace of the scenario: this is what answers without a key.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from unbroken.errors import ConnectionLost, TimedOut, TransportError
+from unbroken.simulator.scenario import Scenario
+from unbroken.simulator.steps import Close, End, Hang, Head, Reset, Send, Step, Wait
+from unbroken.simulator.world import Entry, World
+from unbroken.transport.base import Deadlines, HttpRequest
+
+
+class _Tape:
+    """Steps laid out in time. It says how long to wait and what comes then; it never waits."""
+
+    def __init__(self, steps: list[Step], entry: Entry, now: float) -> None:
+        self._steps = iter(steps)
+        self._next: Step | None = None
+        self._due = now
+        self.entry = entry
+
+    def take(self, now: float, deadline: float | None) -> tuple[float, Step | TransportError]:
+        """Seconds to wait, and the step or the error that comes then."""
+        step = self._peek()
+        if deadline is not None and (self._due >= deadline or isinstance(step, Hang)):
+            return max(0.0, deadline - now), TimedOut()
+        if isinstance(step, Hang):
+            raise RuntimeError("the scenario is silent for ever, and there is no deadline")
+        self._next = None
+        return max(0.0, self._due - now), self._noted(step)
+
+    def leave(self) -> None:
+        """The client has closed the connection."""
+        if self.entry.ended == "open":
+            self.entry.ended = "client left"
+
+    def _peek(self) -> Step:
+        while self._next is None:
+            step = next(self._steps)
+            if isinstance(step, Wait):
+                self._due += step.seconds
+            else:
+                self._next = step
+        return self._next
+
+    def _noted(self, step: Step) -> Step | TransportError:
+        match step:
+            case Head(status=status):
+                self.entry.status = status
+            case Send(data=data):
+                self.entry.sent += len(data)
+            case End():
+                self.entry.ended = "whole"
+            case Reset() | Close():
+                self.entry.ended = "reset" if isinstance(step, Reset) else "closed"
+                return ConnectionLost(f"simulated: {self.entry.ended}")
+        return step
+
+
+class _Clock:
+    """Time that passes only when somebody waits, or the real one."""
+
+    def __init__(self, real: bool) -> None:
+        self.real = real
+        self._now = 1000.0
+
+    def now(self) -> float:
+        return time.monotonic() if self.real else self._now
+
+    def pass_by(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class _Simulated:
+    """What both transports share."""
+
+    def __init__(
+        self,
+        scenarios: Mapping[str, Scenario] | Scenario | None = None,
+        *,
+        real_time: bool = False,
+    ) -> None:
+        named = {"*": scenarios} if isinstance(scenarios, Scenario) else scenarios
+        self.world = World(named)
+        self.clock = _Clock(real_time)
+
+    @property
+    def log(self) -> list[Entry]:
+        """Every request so far, and how its answer ended."""
+        return self.world.log
+
+    def now(self) -> float:
+        """Seconds on this transport's clock."""
+        return self.clock.now()
+
+    def _tape(self, request: HttpRequest) -> _Tape:
+        path = urlsplit(request.url).path
+        steps, entry = self.world.answer(path, request.headers, request.body)
+        return _Tape(steps, entry, self.now())
+
+
+class SimulatorTransport(_Simulated):
+    """The simulator for callers that block. `log` tells what was asked and how it ended."""
+
+    def open(self, request: HttpRequest, deadlines: Deadlines) -> "SimulatorBody":
+        """Ask; the headers have come when this returns."""
+        tape = self._tape(request)
+        try:
+            head = self._wait(tape, deadlines.headers)
+        except TransportError:
+            tape.leave()
+            raise
+        assert isinstance(head, Head)
+        return SimulatorBody(head, tape, self)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, or let the virtual clock run."""
+        if self.clock.real:
+            time.sleep(seconds)
+        else:
+            self.clock.pass_by(seconds)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _wait(self, tape: _Tape, deadline: float | None) -> Step:
+        delay, step = tape.take(self.now(), deadline)
+        if delay:
+            self.sleep(delay)
+        if isinstance(step, TransportError):
+            raise step
+        return step
+
+
+class SimulatorBody:
+    """A simulated answer whose headers have come."""
+
+    def __init__(self, head: Head, tape: _Tape, transport: SimulatorTransport) -> None:
+        self.status, self.headers = head.status, head.headers
+        self._tape, self._transport = tape, transport
+
+    def read(self, deadline: float | None) -> bytes:
+        """What comes next; b"" at the end of the body."""
+        step = self._transport._wait(self._tape, deadline)
+        return step.data if isinstance(step, Send) else b""
+
+    def close(self, *, reusable: bool = False) -> None:
+        """Hang up. A whole answer whose end was not read counts as whole."""
+        if reusable and self._tape.entry.ended == "open":
+            self._tape.entry.ended = "whole"
+        self._tape.leave()
+
+
+class AsyncSimulatorTransport(_Simulated):
+    """The simulator for callers that await. `log` tells what was asked and how it ended."""
+
+    async def open(self, request: HttpRequest, deadlines: Deadlines) -> "AsyncSimulatorBody":
+        """Ask; the headers have come when this returns."""
+        tape = self._tape(request)
+        try:
+            head = await self._wait(tape, deadlines.headers)
+        except (TransportError, asyncio.CancelledError):
+            tape.leave()
+            raise
+        assert isinstance(head, Head)
+        return AsyncSimulatorBody(head, tape, self)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, or let the virtual clock run."""
+        if not self.clock.real:
+            self.clock.pass_by(seconds)
+        await asyncio.sleep(seconds if self.clock.real else 0)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _wait(self, tape: _Tape, deadline: float | None) -> Step:
+        delay, step = tape.take(self.now(), deadline)
+        if delay:
+            await self.sleep(delay)
+        if isinstance(step, TransportError):
+            raise step
+        return step
+
+
+class AsyncSimulatorBody:
+    """A simulated answer whose headers have come."""
+
+    def __init__(self, head: Head, tape: _Tape, transport: AsyncSimulatorTransport) -> None:
+        self.status, self.headers = head.status, head.headers
+        self._tape, self._transport = tape, transport
+
+    async def read(self, deadline: float | None) -> bytes:
+        """What comes next; b"" at the end of the body."""
+        step = await self._transport._wait(self._tape, deadline)
+        return step.data if isinstance(step, Send) else b""
+
+    async def close(self, *, reusable: bool = False) -> None:
+        """Hang up. A whole answer whose end was not read counts as whole."""
+        if reusable and self._tape.entry.ended == "open":
+            self._tape.entry.ended = "whole"
+        self._tape.leave()
