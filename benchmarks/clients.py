@@ -96,7 +96,10 @@ def _import(name: str) -> float:
 def _tables(result: dict[str, dict[str, float]]) -> str:
     events, imports = result["events"], result["imports"]
     ours = {kind: events.get(f"unbroken {kind}", float("nan")) for kind in ("sync", "async")}
-    lines = ["| client | CPU µs per event | of unbroken sync | of unbroken async |", "|---|--:|--:|--:|"]
+    lines = [
+        "| client | CPU µs per event | of unbroken sync | of unbroken async |",
+        "|---|--:|--:|--:|",
+    ]
     lines += [
         f"| {name} | {time:.2f} | {time / ours['sync']:.1f} | {time / ours['async']:.1f} |"
         for name, time in events.items()

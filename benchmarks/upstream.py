@@ -45,7 +45,9 @@ class Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._seen += data
         head, found, body = self._seen.partition(b"\r\n\r\n")
-        lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+        lengths = [
+            line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+        ]
         if found and len(body) >= int(lengths[0].partition(b":")[2]):
             self._seen = b""
             self._transport.write(_ANSWER)  # type: ignore[attr-defined]

@@ -101,7 +101,7 @@ def _split(steps: list[Step], _fault: Fault, _codec: Codec) -> list[Step]:
     split: list[Step] = []
     for step in steps:
         if isinstance(step, Send):
-            split += [Send(step.data[at : at + 1]) for at in range(len(step.data))]
+            split.extend(Send(step.data[at : at + 1]) for at in range(len(step.data)))
         else:
             split.append(step)
     return split

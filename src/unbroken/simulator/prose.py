@@ -93,8 +93,9 @@ def _sentences(prompt: str, dice: Dice, count: int) -> list[str]:
     lower = prompt.lower()
     known = [line for key, lines in _KNOWN.items() if key in lower for line in lines]
     words = _words(prompt)
+    frames = sorted(_FRAMES, key=lambda _frame: dice.roll())  # each once before any comes again
     while len(known) < count:
-        frame = dice.pick(_FRAMES)
+        frame = frames[len(known) % len(frames)]
         known.append(frame.format(a=dice.pick(words), b=dice.pick(words)))
     return known[:count]
 

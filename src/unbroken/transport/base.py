@@ -32,8 +32,11 @@ class Deadlines(Struct, frozen=True):
 class Body(Protocol):
     """An answer whose headers have come. Header names are in lower case."""
 
-    status: int
-    headers: Mapping[str, str]
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
     def read(self, deadline: float | None, /) -> bytes:
         """Whatever has arrived, at least one byte; b"" at the end of the body."""
@@ -45,8 +48,11 @@ class Body(Protocol):
 class AsyncBody(Protocol):
     """`Body`, awaited."""
 
-    status: int
-    headers: Mapping[str, str]
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
     async def read(self, deadline: float | None, /) -> bytes:
         """Whatever has arrived, at least one byte; b"" at the end of the body."""

@@ -1,0 +1,128 @@
+"""What ./dev does: sets up `.venv` when it is missing or stale, then runs a verb in it.
+
+Standard library only, since it runs before anything is installed. The environment is made with
+`venv --without-pip`, which works where distributions leave ensurepip out, and is filled by uv if
+there is one, else by whatever pip this machine has. The package itself is installed as an
+editable one, so that its command and its pytest plugin are there as users get them; its build
+backend is in the lock for that.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV, BENCH = ROOT / ".venv", ROOT / ".venv-bench"
+LOCKS = {VENV: "requirements.lock", BENCH: "requirements-bench.lock"}
+
+DEMO = "Explain the TCP handshake in 3 sentences."
+VERBS: dict[str, tuple[str, list[str]]] = {
+    "demo": ("stream an answer into the terminal", ["unbroken ask"]),
+    "run": ("run the unbroken command with any arguments", ["unbroken"]),
+    "test": ("run all tests; arguments go to pytest", ["pytest -q -n 2"]),
+    "lint": ("check style and format", ["ruff format --check .", "ruff check"]),
+    "types": ("check types", ["mypy"]),
+    "bench": ("measure clients side by side", ["python benchmarks/clients.py"]),
+    "docs": ("run every example in the documentation", ["pytest -q tests/test_docs.py"]),
+}
+
+
+def main() -> int:
+    """Run the verb on the command line."""
+    verb, rest = (sys.argv[1] if len(sys.argv) > 1 else "help"), sys.argv[2:]
+    if verb not in VERBS:
+        lines = [f"  {name:6} {meaning}" for name, (meaning, _) in VERBS.items()]
+        print("usage: ./dev VERB [ARGUMENTS]\n", *lines, sep="\n", file=sys.stderr)
+        return 0 if verb in ("help", "-h", "--help") else 2
+    venv = BENCH if verb == "bench" else VENV
+    with _alone():
+        _set_up(venv)
+    if verb == "demo" and not rest:
+        rest = [DEMO]
+    return _all([command.split() for command in VERBS[verb][1]], rest, venv)
+
+
+def _all(commands: list[list[str]], rest: list[str], venv: Path) -> int:
+    """Run one after the other, in the environment; the last gets the arguments and the process."""
+    path = f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    env = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(venv)}
+    for program, *arguments in commands[:-1]:
+        done = subprocess.run([str(venv / "bin" / program), *arguments], env=env, check=False)
+        if done.returncode:
+            return done.returncode
+    program, *arguments = commands[-1]
+    command = [str(venv / "bin" / program), *arguments, *rest]
+    os.execve(command[0], command, env)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One set-up at a time."""
+    with (ROOT / "scripts/dev.py").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _set_up(venv: Path) -> None:
+    """Make the environment if it is not the one that the lock describes."""
+    stamp, key = venv / "stamp", _key(venv)
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    print(f"setting up {venv.name} (once; takes some seconds)", file=sys.stderr)
+    shutil.rmtree(venv, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
+    install = _installer(venv)
+    _run([*install, "-r", str(ROOT / LOCKS[venv])])
+    _run([*install, "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    stamp.write_text(key)  # last: what is half made is not done
+
+
+def _key(venv: Path) -> str:
+    """Changes when the packages, their versions or the Python change."""
+    parts = [ROOT / LOCKS[venv], ROOT / "pyproject.toml", ROOT / "scripts/dev.py"]
+    data = b"".join(part.read_bytes() for part in parts) + sys.version.encode() + bytes(ROOT)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _installer(venv: Path) -> list[str]:
+    """The command that installs into the environment."""
+    python = str(venv / "bin/python")
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "--quiet", "--python", python]
+    if _works([sys.executable, "-m", "pip", "--version"]):
+        return [sys.executable, "-m", "pip", "--python", python, *_QUIET]
+    for wheel in _bundled_pips():
+        return [python, f"{wheel}/pip", *_QUIET]
+    sys.exit("dev: neither uv nor pip was found; install one (Debian: apt install python3-pip)")
+
+
+_QUIET = ["install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
+
+
+def _bundled_pips() -> list[Path]:
+    """The pip wheel that Python or the distribution carries for ensurepip."""
+    homes = [Path(os.__file__).parent / "ensurepip/_bundled", Path("/usr/share/python-wheels")]
+    return [wheel for home in homes for wheel in sorted(home.glob("pip-*.whl"))]
+
+
+def _works(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _run(command: list[str]) -> None:
+    """Run quietly; show everything if it fails."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout}\ndev: this failed: {' '.join(command)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
