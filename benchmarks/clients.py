@@ -10,6 +10,7 @@ A client that is not installed is left out, by name.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -70,7 +71,7 @@ def _one(name: str, port: str) -> Iterable[float]:
     return []
 
 
-def _on_core(which: int):  # noqa: ANN202
+def _on_core(which: int):
     if not hasattr(os, "sched_setaffinity"):
         return None
     core = sorted(os.sched_getaffinity(0))[which]
@@ -82,7 +83,7 @@ def _imports(rounds: int) -> dict[str, float]:
     found = {}
     for name in IMPORTS:
         times = [_import(name) - _import("sys") for _ in range(rounds)]
-        if all(time == time for time in times):
+        if not any(map(math.isnan, times)):
             found[name] = statistics.median(times)
     return found
 

@@ -58,7 +58,7 @@ def _all(commands: list[list[str]], rest: list[str], venv: Path) -> int:
             return done.returncode
     program, *arguments = commands[-1]
     command = [str(venv / "bin" / program), *arguments, *rest]
-    os.execve(command[0], command, env)
+    return os.execve(command[0], command, env)
 
 
 @contextlib.contextmanager

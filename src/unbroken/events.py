@@ -163,14 +163,16 @@ Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallStart | ToolCallDelt
 
 Event = Delta | MessageStart | OtherEvent | UsageReport | ChoiceEnd | MessageEnd | Notice
 
-CONTENT: frozenset[type] = frozenset({
-    TextDelta,
-    ReasoningDelta,
-    RefusalDelta,
-    ToolCallStart,
-    ToolCallDelta,
-    Citation,
-})
+CONTENT: frozenset[type] = frozenset(
+    {
+        TextDelta,
+        ReasoningDelta,
+        RefusalDelta,
+        ToolCallStart,
+        ToolCallDelta,
+        Citation,
+    }
+)
 
 __all__ = [
     "CONTENT",

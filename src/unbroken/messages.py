@@ -189,7 +189,7 @@ ChatPart = ChatTextPart | ChatRefusalPart | ChatImagePart
 
 class ChatMessage(Struct, omit_defaults=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ChatPart] | None | UnsetType = UNSET
+    content: str | list[ChatPart] | UnsetType | None = UNSET
     tool_calls: list[ChatToolCall] | None = None
     tool_call_id: str | None = None
 
@@ -208,7 +208,7 @@ def message_from_chat(chat: ChatMessage) -> Message:
     return Message(role, tuple(parts))
 
 
-def _parts(content: str | list[ChatPart] | None | UnsetType) -> list[Part]:
+def _parts(content: str | list[ChatPart] | UnsetType | None) -> list[Part]:
     if isinstance(content, str):
         return [Text(content)] if content else []
     return [_part(part) for part in content] if isinstance(content, list) else []
@@ -224,7 +224,7 @@ def _part(part: ChatPart) -> Part:
             return Image(image.url, image.detail)
 
 
-def _plain(content: str | list[ChatPart] | None | UnsetType) -> str:
+def _plain(content: str | list[ChatPart] | UnsetType | None) -> str:
     return "".join(part.text for part in _parts(content) if isinstance(part, Text))
 
 
@@ -237,7 +237,9 @@ def message_to_chat(message: Message) -> list[dict[str, Any]]:
     calls = [_call_to_chat(part) for part in message.parts if isinstance(part, ToolUse)]
     said = [part for part in message.parts if isinstance(part, Text | Image)]
     if said or calls or not results:
-        shaped.append({"role": message.role, "content": _content_to_chat(said, bool(calls))})
+        shaped.append(
+            {"role": message.role, "content": _content_to_chat(said, has_calls=bool(calls))}
+        )
         if calls:
             shaped[-1]["tool_calls"] = calls
     return shaped
@@ -248,7 +250,7 @@ def _call_to_chat(call: ToolUse) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _content_to_chat(said: Sequence[Text | Image], has_calls: bool) -> Any:
+def _content_to_chat(said: Sequence[Text | Image], *, has_calls: bool) -> Any:
     """A plain string wherever it can be one: older compatible servers know nothing else."""
     if all(isinstance(part, Text) for part in said):
         return "".join(part.text for part in said if isinstance(part, Text)) or (

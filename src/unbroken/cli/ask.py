@@ -51,8 +51,8 @@ def run(args: Namespace) -> int:
     stats = sys.stderr.isatty() if args.stats is None else args.stats
     with Client(base_url=args.base_url) as client:
         if args.no_stream:
-            return _whole(client.complete(model, prompt, **given), args.json, stats=stats)
-        return _stream(client, (model, prompt, given), args.json, stats=stats)
+            return _whole(client.complete(model, prompt, **given), as_json=args.json, stats=stats)
+        return _stream(client, (model, prompt, given), as_json=args.json, stats=stats)
 
 
 def _prompt(words: list[str]) -> str:
@@ -67,18 +67,18 @@ def _prompt(words: list[str]) -> str:
 
 
 def _stream(
-    client: Client, question: tuple[str, str, Parameters], as_json: bool, *, stats: bool
+    client: Client, question: tuple[str, str, Parameters], *, as_json: bool, stats: bool
 ) -> int:
     model, prompt, given = question
     with client.stream(model, prompt, **given) as stream:
-        _print(stream, as_json)
+        _print(stream, as_json=as_json)
     say_end(stream.response)
     if stats:
         say_stats(stream.response, stream.metrics)
     return 0
 
 
-def _print(stream: Stream, as_json: bool) -> None:
+def _print(stream: Stream, *, as_json: bool) -> None:
     """Each read's events at once: one write for what came together."""
     last = "\n"
     try:
@@ -105,7 +105,7 @@ def _text(batch: list[Event]) -> str:
     return "".join(e.text for e in batch if type(e) is TextDelta and e.choice == 0)
 
 
-def _whole(response: Response, as_json: bool, *, stats: bool) -> int:
+def _whole(response: Response, *, as_json: bool, stats: bool) -> int:
     if as_json:
         print(msgspec.json.encode(_fields(response)).decode())
     else:

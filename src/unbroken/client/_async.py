@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 from unbroken.client._plan import OneOrEach, Parameters, Settings, environment, plan
 from unbroken.engine.delivery import Delivery
@@ -13,7 +13,7 @@ from unbroken.messages import Prompt
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.providers.base import Provider
 from unbroken.response import Response
-from unbroken.transport.base import AsyncTransport
+from unbroken.transport.base import AsyncBody, AsyncTransport
 
 
 class AsyncStream:
@@ -26,6 +26,7 @@ class AsyncStream:
     def __init__(self, delivery: Delivery, transport: AsyncTransport) -> None:
         self._delivery = delivery
         self._transport = transport
+        self._body: AsyncBody | None = None
         self._batches = self._drive()
 
     @property
@@ -76,24 +77,39 @@ class AsyncStream:
                     yield event.text
 
     async def _drive(self) -> AsyncGenerator[list[Event], None]:
-        delivery, transport = self._delivery, self._transport
-        while (attempt := delivery.next_attempt(transport.now())) is not None:
-            try:
-                if attempt.delay:
-                    await transport.sleep(attempt.delay)
-                body = await transport.open(attempt.http, attempt.deadlines)
-                try:
-                    delivery.opened(body.status, body.headers, transport.now())
-                    while delivery.reading:
-                        data = await body.read(delivery.deadline)
-                        if events := delivery.feed(data, transport.now()):
-                            yield events
-                finally:
-                    await body.close(reusable=delivery.whole)
-            except TransportError as error:
-                if events := delivery.lost(error, transport.now()):
+        try:
+            while not self._delivery.over:
+                if events := await self._step():
                     yield events
-        delivery.conclude()
+        finally:
+            await self._hang_up()
+        self._delivery.conclude()
+
+    async def _step(self) -> list[Event]:
+        """Wait for one thing, the connection or more of the answer, and tell the delivery."""
+        delivery, now = self._delivery, self._transport.now
+        try:
+            if self._body is None or not delivery.reading:
+                await self._open()
+                return []
+            data = await self._body.read(delivery.deadline)
+            return delivery.feed(data, now())
+        except TransportError as error:
+            return delivery.lost(error, now())
+
+    async def _open(self) -> None:
+        delivery, transport = self._delivery, self._transport
+        await self._hang_up()
+        attempt = delivery.next_attempt(transport.now())
+        if attempt.delay:
+            await transport.sleep(attempt.delay)
+        body = self._body = await transport.open(attempt.http, attempt.deadlines)
+        delivery.opened(body.status, body.headers, transport.now())
+
+    async def _hang_up(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            await body.close(reusable=self._delivery.whole)
 
 
 class AsyncClient:
@@ -152,7 +168,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: Any) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def _transport(self, provider: Provider) -> AsyncTransport:

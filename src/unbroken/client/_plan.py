@@ -119,7 +119,8 @@ def plan(
     settings: Settings, model: str | None, prompt: Prompt, parameters: Parameters, *, stream: bool
 ) -> tuple[Provider, Delivery]:
     """Whom to ask and the delivery that does it. Raises ConfigurationError, LocalProtocolError
-    or AuthenticationFailed; nothing has been sent then."""
+    or AuthenticationFailed; nothing has been sent then.
+    """
     named = model or default_model(settings.env)
     elsewhere = isinstance(settings.base_url, str)
     provider, wire_model = registry.resolve(named, elsewhere=elsewhere)

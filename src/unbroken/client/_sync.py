@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 from unbroken.client._plan import OneOrEach, Parameters, Settings, environment, plan
 from unbroken.engine.delivery import Delivery
@@ -13,7 +13,7 @@ from unbroken.messages import Prompt
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.providers.base import Provider
 from unbroken.response import Response
-from unbroken.transport.base import Transport
+from unbroken.transport.base import Body, Transport
 
 
 class Stream:
@@ -26,6 +26,7 @@ class Stream:
     def __init__(self, delivery: Delivery, transport: Transport) -> None:
         self._delivery = delivery
         self._transport = transport
+        self._body: Body | None = None
         self._batches = self._drive()
 
     @property
@@ -51,7 +52,7 @@ class Stream:
         """Every event, one at a time."""
         for batch in self._batches:
             for event in batch:
-                yield event  # noqa: UP028  # `yield from` does not exist in the twin
+                yield event
 
     def __enter__(self) -> Self:
         return self
@@ -76,24 +77,39 @@ class Stream:
                     yield event.text
 
     def _drive(self) -> Generator[list[Event], None, None]:
-        delivery, transport = self._delivery, self._transport
-        while (attempt := delivery.next_attempt(transport.now())) is not None:
-            try:
-                if attempt.delay:
-                    transport.sleep(attempt.delay)
-                body = transport.open(attempt.http, attempt.deadlines)
-                try:
-                    delivery.opened(body.status, body.headers, transport.now())
-                    while delivery.reading:
-                        data = body.read(delivery.deadline)
-                        if events := delivery.feed(data, transport.now()):
-                            yield events
-                finally:
-                    body.close(reusable=delivery.whole)
-            except TransportError as error:
-                if events := delivery.lost(error, transport.now()):
+        try:
+            while not self._delivery.over:
+                if events := self._step():
                     yield events
-        delivery.conclude()
+        finally:
+            self._hang_up()
+        self._delivery.conclude()
+
+    def _step(self) -> list[Event]:
+        """Wait for one thing, the connection or more of the answer, and tell the delivery."""
+        delivery, now = self._delivery, self._transport.now
+        try:
+            if self._body is None or not delivery.reading:
+                self._open()
+                return []
+            data = self._body.read(delivery.deadline)
+            return delivery.feed(data, now())
+        except TransportError as error:
+            return delivery.lost(error, now())
+
+    def _open(self) -> None:
+        delivery, transport = self._delivery, self._transport
+        self._hang_up()
+        attempt = delivery.next_attempt(transport.now())
+        if attempt.delay:
+            transport.sleep(attempt.delay)
+        body = self._body = transport.open(attempt.http, attempt.deadlines)
+        delivery.opened(body.status, body.headers, transport.now())
+
+    def _hang_up(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.close(reusable=self._delivery.whole)
 
 
 class Client:
@@ -150,7 +166,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _transport(self, provider: Provider) -> Transport:

@@ -49,7 +49,7 @@ class _Choice:
         self.raw = ""
 
     def freeze(self, index: int, *, complete: bool) -> Choice:
-        whole, partial = self._split_calls(complete)
+        whole, partial = self._split_calls(complete=complete)
         return Choice(
             index=index,
             text="".join(self.text),
@@ -63,7 +63,7 @@ class _Choice:
             raw_finish_reason=self.raw,
         )
 
-    def _split_calls(self, complete: bool) -> tuple[list[ToolCall], list[PartialToolCall]]:
+    def _split_calls(self, *, complete: bool) -> tuple[list[ToolCall], list[PartialToolCall]]:
         whole: list[ToolCall] = []
         partial: list[PartialToolCall] = []
         for call in self.calls.values():

@@ -13,7 +13,8 @@ caller has seen something, and starting over would say it twice.
 
 A driver calls, in this order:
 
-    while (attempt := delivery.next_attempt(now)) is not None:
+    while not delivery.over:
+        attempt = delivery.next_attempt(now)
         ... wait `attempt.delay`, open `attempt.http` within `attempt.deadlines`
         delivery.opened(status, headers, now)
         while delivery.reading:
@@ -140,6 +141,11 @@ class Delivery:
     # What the driver asks
 
     @property
+    def over(self) -> bool:
+        """Nothing is left to do."""
+        return self._state is State.COMPLETE or self._state is State.FAILED
+
+    @property
     def reading(self) -> bool:
         """The driver should read on."""
         return self._state is State.STREAMING or self._state is State.REFUSED
@@ -181,10 +187,8 @@ class Delivery:
 
     # What the driver does
 
-    def next_attempt(self, now: float) -> Next | None:
-        """The next thing to open; None when the delivery is over."""
-        if self._state not in (State.READY, State.BACKING_OFF):
-            return None
+    def next_attempt(self, now: float) -> Next:
+        """The next thing to open."""
         if self._watch.started is None:
             self._watch.started = now
         self._go(State.OPENING)
@@ -194,7 +198,7 @@ class Delivery:
         connect = self._bounded(_after(begin, self._timeouts.connect))
         return Next(self._question.http, self._delay, Deadlines(connect, self._deadline))
 
-    def opened(self, status: int, headers: Mapping[str, str], now: float) -> None:
+    def opened(self, status: int, headers: Mapping[str, str], _now: float) -> None:
         """The headers of the answer are there."""
         self._try.status, self._try.headers = status, headers
         ids = (headers[name] for name in _REQUEST_IDS if name in headers)
@@ -204,7 +208,7 @@ class Delivery:
             return
         self._go(State.STREAMING)
         request = self._question.request
-        whole = _is_whole(headers.get("content-type", ""), request.stream)
+        whole = _is_whole(headers.get("content-type", ""), asked_to_stream=request.stream)
         self._try.decoder = self._question.provider.codec.decoder(request, whole=whole)
 
     def feed(self, data: bytes, now: float) -> list[Event]:
@@ -236,7 +240,7 @@ class Delivery:
 
     def cancel(self, now: float) -> None:
         """The caller has left."""
-        if self._state in (State.COMPLETE, State.FAILED):
+        if self.over:
             return
         self._note(None, now)
         self._finish(State.FAILED, "cancelled", now)
@@ -374,7 +378,7 @@ def _after(begin: float, seconds: float | None) -> float | None:
     return None if seconds is None else begin + seconds
 
 
-def _is_whole(content_type: str, asked_to_stream: bool) -> bool:
+def _is_whole(content_type: str, *, asked_to_stream: bool) -> bool:
     """Whether the body is one answer in one piece; some servers ignore `stream`."""
     if "json" in content_type:
         return True

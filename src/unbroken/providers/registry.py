@@ -53,7 +53,8 @@ def provider(name: str) -> Provider:
 def _suggestion(name: str) -> str:
     near = difflib.get_close_matches(name, names(), n=1)
     meant = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{meant}Known: {', '.join(names())}. For any other OpenAI-compatible server give `base_url`."
+    known = ", ".join(names())
+    return f"{meant}Known: {known}. For any other OpenAI-compatible server give `base_url`."
 
 
 @cache

@@ -69,8 +69,8 @@ def _stall(steps: list[Step], fault: Fault, _codec: Codec) -> list[Step]:
     at = _position(steps, fault)
     pause: list[Step] = [Wait(fault.seconds)]
     if fault.keepalive:
-        beat = [Wait(1.0), Send(b": keep-alive\n\n")]
-        pause = [step for _ in range(int(fault.seconds)) for step in beat]
+        beat: list[Step] = [Wait(1.0), Send(b": keep-alive\n\n")]
+        pause = beat * int(fault.seconds)
     return [*steps[:at], *pause, *steps[at:]]
 
 

@@ -86,7 +86,7 @@ def _part(request: Request, scenario: Scenario, index: int) -> _Part:
         seed = f"{request.seed or scenario.seed}/{request.model}/{index}"
         full = prose.answer(_prompt(request), seed, scenario.tokens)
     begun = request.partial_turn
-    text = full[len(begun) :] if full.startswith(begun) else full
+    text = full.removeprefix(begun)
     return _text_part(request, text, index)
 
 
@@ -109,8 +109,8 @@ def _call_part(calls: list[ToolUse], index: int) -> _Part:
     events: list[Event] = []
     for number, call in enumerate(calls):
         events.append(ToolCallStart(number, call.id, call.name, index))
-        for piece in prose.pieces(call.arguments):
-            events.append(ToolCallDelta(number, piece, index))
+        cut = prose.pieces(call.arguments)
+        events.extend(ToolCallDelta(number, piece, index) for piece in cut)
     return _Part(events, len(events), "tool_calls")
 
 

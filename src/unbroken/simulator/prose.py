@@ -13,10 +13,8 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     "tcp": (
         "The client opens with a SYN that carries its first sequence number, x.",
         "The server answers SYN-ACK: its own number, y, and x + 1 to say that it has heard.",
-        "The client's ACK of y + 1 closes the handshake, and both sides now know that the other "
-        "can send and receive.",
-        "Only then does data flow – with TLS on top, one more round trip passes before the first "
-        "byte that matters.",
+        "The client's ACK of y + 1 closes the handshake: each side knows that it is heard.",
+        "Only then does data flow – and with TLS on top, one more round trip passes first.",
     ),
     "stream": (
         "A stream shows the first words after the time to first token, not after the whole answer.",

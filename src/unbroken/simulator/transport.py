@@ -66,7 +66,7 @@ class _Tape:
 class _Clock:
     """Time that passes only when somebody waits, or the real one."""
 
-    def __init__(self, real: bool) -> None:
+    def __init__(self, *, real: bool) -> None:
         self.real = real
         self._now = 1000.0
 
@@ -88,7 +88,7 @@ class _Simulated:
     ) -> None:
         named = {"*": scenarios} if isinstance(scenarios, Scenario) else scenarios
         self.world = World(named)
-        self.clock = _Clock(real_time)
+        self.clock = _Clock(real=real_time)
 
     @property
     def log(self) -> list[Entry]:

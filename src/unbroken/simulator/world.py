@@ -50,7 +50,7 @@ class World:
         entry = Entry(path, headers=dict(headers))
         self.log.append(entry)
         if path.endswith("/models"):
-            return _models("anthropic-version" in headers), entry
+            return _models(as_anthropic="anthropic-version" in headers), entry
         codec = next((c for end, c in DIALECTS.items() if path.endswith(end)), None)
         if codec is None:
             known = ", ".join(f"/v1{end}" for end in DIALECTS)
@@ -81,7 +81,7 @@ class World:
         return self._counts[key]
 
 
-def _models(as_anthropic: bool) -> list[Step]:
+def _models(*, as_anthropic: bool) -> list[Step]:
     """The list of models, in the shape of whoever asks."""
     names = [name or "demo" for name in PACES]
     if as_anthropic:

@@ -10,8 +10,8 @@ import urllib3
 from urllib3 import exceptions as theirs
 
 from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
-from unbroken.transport.chunked import ChunkedDecoder
 from unbroken.transport.base import Deadlines, HttpRequest
+from unbroken.transport.chunked import ChunkedDecoder
 
 _READ = 64 * 1024
 _LINGER = 0.05

@@ -1,10 +1,10 @@
 """text/event-stream: bytes to frames and back (WHATWG HTML, section 9.2).
 
-The idea: almost every server sends `data: {...}\\n\\n` and nothing else, some with one `event:` line
-before it, so a read that holds only such blocks is cut with one `split`. Everything the standard
-allows besides (CR, CRLF, comments, several data lines, ids, a byte order mark) takes the line
-reader, which gives the same frames. Partial lines are kept as pieces and joined once: the work is
-linear in the bytes fed.
+The idea: almost every server sends `data: {...}`, an empty line, and nothing else, some with one
+`event:` line before it, so a read that holds only such blocks is cut with one `split`. Everything
+the standard allows besides (CR, CRLF, comments, several data lines, ids, a byte order mark) takes
+the line reader, which gives the same frames. Partial lines are kept as pieces and joined once: the
+work is linear in the bytes fed.
 """
 
 from functools import lru_cache
@@ -129,7 +129,8 @@ class SseDecoder:
 
 def _plain_blocks(data: bytes) -> list[Frame] | None:
     """The frames of blocks that hold one `data:` line and at most an `event:` line before it;
-    None if there is anything else. `data` comes without the last empty line."""
+    None if there is anything else. `data` comes without the last empty line.
+    """
     if b"\r" in data:
         return None
     blocks = data.split(b"\n\n")

@@ -1,0 +1,20 @@
+"""What all tests share: no key of the developer's own may reach a test, nor a `.env`."""
+
+import os
+
+import pytest
+
+from unbroken.simulator.transport import AsyncSimulatorTransport, SimulatorTransport
+
+for name in [name for name in os.environ if name.endswith(("_API_KEY", "_BASE_URL"))]:
+    del os.environ[name]
+
+
+@pytest.fixture
+def simulator():
+    return SimulatorTransport()
+
+
+@pytest.fixture
+def async_simulator():
+    return AsyncSimulatorTransport()
