@@ -211,8 +211,7 @@ class ChatReader:
 
     def _learn(self, data: bytes, event: Event) -> None:
         """Text alone is what most chunks say."""
-        if type(event) is TextDelta:
-            self._like.learn(data, event.text)
+        if type(event) is TextDelta and self._like.learn(data, event.text):
             self._like_choice = event.choice
 
     def eof(self, out: list[Event]) -> None:

@@ -23,12 +23,14 @@ class TextTemplate:
         self._key = b'"%b":' % key.encode()
         self._fit(b"", b"")
 
-    def learn(self, data: bytes, text: str) -> None:
+    def learn(self, data: bytes, text: str) -> bool:
         """`data` was read in full, and `text` stood under the key and was all it said."""
         before, found, after = data.partition(self._key)
         written = _encode(text)
-        if found and after.startswith(written) and self._key not in after:
-            self._fit(before + found, after[len(written) :])
+        if not found or not after.startswith(written) or self._key in after:
+            return False
+        self._fit(before + found, after[len(written) :])
+        return True
 
     def read(self, data: bytes) -> str | None:
         """The text of a chunk that is like the learned one; None for any other."""
