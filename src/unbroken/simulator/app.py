@@ -86,10 +86,12 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Serve while the block runs; gives the server's URL. Port 0 takes a free one."""
     # A client that leaves cancels its handler, also before the first token.
-    runner = web.AppRunner(application(scenarios), handler_cancellation=True, access_log=None)
+    runner = web.AppRunner(
+        application(scenarios), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
+    )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, host, port)
         await site.start()
         bound = runner.addresses[0]
         yield f"http://{bound[0]}:{bound[1]}"

@@ -27,7 +27,7 @@ from unbroken.response import Choice, Response, ToolCall
 from unbroken.simulator import prose, toolplay
 from unbroken.simulator.dice import Dice
 from unbroken.simulator.faults import FAULTS
-from unbroken.simulator.scenario import Scenario, pace_of
+from unbroken.simulator.scenario import Fault, Scenario, pace_of
 from unbroken.simulator.steps import JSON, SIMULATED, End, Head, Send, Step, Wait
 from unbroken.wire.codec import Codec, Frame
 
@@ -38,9 +38,14 @@ def play(request: Request, codec: Codec, scenario: Scenario, number: int) -> lis
         _streamed(request, codec, scenario) if request.stream else _whole(request, codec, scenario)
     )
     for fault in scenario.faults:
-        if not fault.times or number <= fault.times:
-            steps = FAULTS[fault.kind](steps, fault, codec)
+        if any(isinstance(step, Head) and step.status == 200 for step in steps):
+            steps = _hit(steps, fault, codec, number)
     return steps
+
+
+def _hit(steps: list[Step], fault: Fault, codec: Codec, number: int) -> list[Step]:
+    spared = 0 < fault.times < number
+    return steps if spared else FAULTS[fault.kind](steps, fault, codec)
 
 
 # The answer
