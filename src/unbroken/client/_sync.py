@@ -26,8 +26,7 @@ class Stream:
     def __init__(self, delivery: Delivery, transport: Transport) -> None:
         self._delivery = delivery
         self._transport = transport
-        self._body: Body | None = None
-        self._batches = self._drive()
+        self._batches = _Driver(delivery, transport).batches()
 
     @property
     def response(self) -> Response:
@@ -76,7 +75,18 @@ class Stream:
                 if type(event) is TextDelta and event.choice == 0:
                     yield event.text
 
-    def _drive(self) -> Generator[list[Event], None, None]:
+
+class _Driver:
+    """Carries a delivery out. It does not know the stream, so that a stream that nobody holds any
+    more is gone at once, and its connection with it.
+    """
+
+    def __init__(self, delivery: Delivery, transport: Transport) -> None:
+        self._delivery = delivery
+        self._transport = transport
+        self._body: Body | None = None
+
+    def batches(self) -> Generator[list[Event], None, None]:
         try:
             while not self._delivery.over:
                 if events := self._step():

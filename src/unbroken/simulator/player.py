@@ -70,6 +70,12 @@ def _prompt(request: Request) -> str:
     return "\n".join(_said(message) for message in messages)
 
 
+def _question(request: Request) -> str:
+    """What the answer is about: the last thing that was not the model's own."""
+    asked = [m for m in request.messages if m.role in ("user", "tool")]
+    return _said(asked[-1]) if asked else ""
+
+
 def _said(message: Message) -> str:
     return "".join(
         part.text if isinstance(part, Text) else part.content
@@ -88,8 +94,8 @@ def _part(request: Request, scenario: Scenario, index: int) -> _Part:
         return _call_part(calls, index)
     full = scenario.text
     if full is None:
-        seed = f"{request.seed or scenario.seed}/{request.model}/{index}"
-        full = prose.answer(_prompt(request), seed, scenario.tokens)
+        seed = f"{request.seed or scenario.seed}/{request.model}/{index}/{_prompt(request)}"
+        full = prose.answer(_question(request), seed, scenario.tokens)
     begun = request.partial_turn
     text = full.removeprefix(begun)
     return _text_part(request, text, index)

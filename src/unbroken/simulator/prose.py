@@ -93,8 +93,9 @@ def _sentences(prompt: str, dice: Dice, count: int) -> list[str]:
     words = _words(prompt)
     frames = sorted(_FRAMES, key=lambda _frame: dice.roll())  # each once before any comes again
     while len(known) < count:
-        frame = frames[len(known) % len(frames)]
-        known.append(frame.format(a=dice.pick(words), b=dice.pick(words)))
+        at = len(known)
+        a, b = words[at % len(words)], words[(at + 1) % len(words)]
+        known.append(frames[at % len(frames)].format(a=a, b=b))
     return known[:count]
 
 
@@ -102,4 +103,5 @@ def _words(prompt: str) -> list[str]:
     """The words a prompt is about."""
     found = re.findall(r"[^\W\d_][\w-]*", prompt)
     telling = [word for word in dict.fromkeys(found) if word.lower() not in _COMMON]
-    return telling[:12] or ["the question", "the answer"]
+    two = telling[:12] or ["the question"]
+    return two if len(two) > 1 else [*two, "the rest"]

@@ -30,12 +30,12 @@ def _mapped() -> Iterator[None]:
     """The one place where foreign exceptions become ours."""
     try:
         yield
+    except _CONNECT as error:  # before timeouts: urllib3 derives one from the other
+        raise ConnectFailed(_reason(error)) from error
     except theirs.ConnectTimeoutError as error:
         raise TimedOut(phase="connect") from error
     except (theirs.ReadTimeoutError, TimeoutError) as error:
         raise TimedOut from error
-    except _CONNECT as error:
-        raise ConnectFailed(_reason(error)) from error
     except (theirs.HTTPError, OSError) as error:
         raise ConnectionLost(_reason(error)) from error
 
