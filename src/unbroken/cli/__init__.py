@@ -2,58 +2,63 @@
 
 A command's file has a docstring (its first line is the help), `add_arguments(parser)` and
 `run(args) -> int`. Files that begin with an underscore are not commands. Answers go to standard
-output, everything else to standard error.
+output, everything else to standard error. What is heavy is imported by the command that uses it.
 """
 
 import argparse
 import importlib
+import io
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from typing import Any
 
 from unbroken.cli._exits import TABLE, exit_code
-from unbroken.errors import UnbrokenError
+from unbroken.cli._terminal import say_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; gives its exit code. Nothing but UNBROKEN_DEBUG=1 shows a traceback."""
     try:
-        args = _parser().parse_args(argv)
-        code: int = args.run(args)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        return _reader_left()
-    except UnbrokenError as error:
-        print(f"unbroken: {error}", file=sys.stderr)
-        return exit_code(error)
-    except Exception as error:
+        _forgive_encodings()
+        return _run(argv)
+    except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("UNBROKEN_DEBUG"):
             raise
-        name = type(error).__name__
-        print(
-            f"unbroken: unexpected {name}: {error} (UNBROKEN_DEBUG=1 shows more)", file=sys.stderr
-        )
-        return 1
-    return code
+        if isinstance(error, OSError):  # standard output takes no more: a closed pipe, a full disk
+            _let_go_of_output()
+        if not isinstance(error, BrokenPipeError | KeyboardInterrupt):
+            say_error(error)
+        return exit_code(error)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
+        code: int = args.run(args)
+        return code
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a closed pipe is noticed here, not at exit with a traceback
 
 
 def _parser() -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="unbroken",
         description="Answers from any LLM provider, as they come, whole.",
         epilog=TABLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=plain,
     )
-    parser.add_argument("--version", action="version", version=f"unbroken {version('unbroken')}")
+    parser.add_argument("--version", action=_Version, help="say the version and leave")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in _commands():
         module = importlib.import_module(f"{__name__}.{name}")
         about = module.__doc__ or ""
-        command = commands.add_parser(name, help=about.splitlines()[0], description=about)
-        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(
+            name, help=about.splitlines()[0], description=about, epilog=TABLE, formatter_class=plain
+        )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
@@ -63,8 +68,32 @@ def _commands() -> list[str]:
     return [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
 
 
-def _reader_left() -> int:
-    """`| head -1` is no fault: end quietly, and leave nothing to be flushed into the pipe."""
+class _Version(argparse.Action):
+    """Asks for the version only when somebody wants to know: importlib.metadata is slow."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Say it, and leave."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"unbroken {version('unbroken')}")
+        except PackageNotFoundError:
+            print("unbroken (from its sources, not installed)")
+        parser.exit()
+
+
+def _forgive_encodings() -> None:
+    """A character that the terminal can't show, or a file in another encoding, is no failure."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _let_go_of_output() -> None:
+    """Leave nothing that the interpreter would try to write again when it ends."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
-    return 0
+    os.close(null)

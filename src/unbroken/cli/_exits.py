@@ -1,8 +1,7 @@
-"""Exit codes: what went wrong, for scripts."""
+"""Exit codes: what went wrong, for scripts. One table says them, in the help and in the process."""
 
 from unbroken.errors import (
     AuthenticationFailed,
-    BadRequest,
     ConfigurationError,
     LocalProtocolError,
     PermissionDenied,
@@ -11,31 +10,39 @@ from unbroken.errors import (
     RateLimited,
     StreamInterrupted,
     TransportError,
-    UnbrokenError,
 )
 
-OK, OTHER, USAGE = 0, 1, 2
+OK, OTHER, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 # The first row that fits decides, so the narrower classes come first.
-_CODES: tuple[tuple[type[UnbrokenError], int], ...] = (
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigurationError, USAGE),
     (LocalProtocolError, USAGE),
     (AuthenticationFailed, 3),
     (PermissionDenied, 3),
     (RateLimited, 4),
-    (BadRequest, 5),
     (ProviderError, 5),
     (ProtocolError, 5),
     (TransportError, 6),
     (StreamInterrupted, 7),
+    (KeyboardInterrupt, INTERRUPTED),
+    # `| head -1` got what it wanted. 141 would fail every such pipe under `set -o pipefail`.
+    (BrokenPipeError, OK),
 )
 
 TABLE = """exit codes:
-  0 done   1 unexpected   2 usage or configuration   3 authentication or permission
-  4 rate limit   5 provider   6 connection or timeout   7 interrupted in mid-answer   130 Ctrl-C
+    0  done, or the reader of a pipe had enough
+    1  something unexpected
+    2  usage, configuration, or a request that can't be sent
+    3  no key, a wrong key, or no permission
+    4  rate limit or quota
+    5  the provider refused or failed
+    6  no connection, or a timeout
+    7  the answer broke off; what came is on standard output
+  130  Ctrl-C
 """
 
 
-def exit_code(error: UnbrokenError) -> int:
+def exit_code(error: BaseException) -> int:
     """The code for an error."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), OTHER)

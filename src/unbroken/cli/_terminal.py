@@ -1,73 +1,104 @@
-"""What is said beside the answer: dim lines on standard error."""
+"""What a terminal is told: the answer on standard output, dim lines beside it on standard error."""
 
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
+from typing import get_args
 
-from unbroken.client._plan import Parameters, configured
-from unbroken.engine.policy import Timeouts
-from unbroken.events import FellBack, Notice, Restarted, Resumed, Retrying
+from unbroken.client._sync import Stream
+from unbroken.errors import UnbrokenError
+from unbroken.events import Event, FellBack, Notice, Restarted, Resumed, Retrying, TextDelta
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
+
+_NOTICES = frozenset(get_args(Notice))
+
+# All control characters but tab and newline: an answer may not move the cursor or set the title.
+_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {0x09, 0x0A})
 
 
 def dim(line: str) -> None:
     """One line for people; plain where standard error is not a terminal or NO_COLOR is set."""
-    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    colour = wanted and sys.stderr.isatty()
     print(f"\x1b[2m{line}\x1b[0m" if colour else line, file=sys.stderr, flush=True)
 
 
-def add_model_arguments(parser: ArgumentParser) -> None:
-    """The options that every command has which asks a model."""
-    parser.add_argument("-m", "--model", help="provider/model, or a name that is certain (gpt-...)")
-    parser.add_argument("-s", "--system", help="the system message")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="bound of the answer in tokens")
-    parser.add_argument("--temperature", type=float, metavar="T")
-    parser.add_argument("--base-url", metavar="URL", help="another server for the same dialect")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="bound of the whole call")
+def harmless(text: str) -> str:
+    """The text without what would command the terminal."""
+    return text.translate(_CONTROLS)
 
 
-def parameters(args: Namespace) -> Parameters:
-    """The options as keyword arguments of a call."""
-    given = Parameters()
-    if args.max_tokens is not None:
-        given["max_tokens"] = args.max_tokens
-    if args.temperature is not None:
-        given["temperature"] = args.temperature
-    if args.timeout is not None:
-        given["timeouts"] = Timeouts(total=args.timeout)
-    return given
+def add_stats_arguments(parser: ArgumentParser) -> None:
+    """`--stats` and its contrary; `verbose` reads them."""
+    stats = parser.add_mutually_exclusive_group()
+    stats.add_argument(
+        "--stats",
+        action="store_true",
+        default=None,
+        help="say what the answer took (default when standard error is a terminal)",
+    )
+    stats.add_argument("--no-stats", dest="stats", action="store_false", help="do not say it")
 
 
-def say_if_simulated(model: str, env: dict[str, str], chosen: str | None) -> None:
-    """Nobody shall take a simulated answer for a real one."""
-    if model.partition("/")[0] != "sim":
-        return
-    if chosen or env.get("UNBROKEN_MODEL"):
-        dim("simulated answer")
-    elif not configured(env):
-        dim(
-            "simulated answer: no key found; set OPENAI_API_KEY or ANTHROPIC_API_KEY, "
-            "or choose with --model"
-        )
+def verbose(args: Namespace) -> bool:
+    """Whether somebody wants to know how it went."""
+    return sys.stderr.isatty() if args.stats is None else bool(args.stats)
 
 
-def say_notice(notice: Notice) -> None:
+def write(pieces: Iterable[str]) -> None:
+    """Each piece at once; a newline after the last one if it has none, come what may."""
+    shown = harmless if sys.stdout.isatty() else str
+    last = "\n"
+    try:
+        for piece in pieces:
+            sys.stdout.write(shown(piece))
+            sys.stdout.flush()
+            last = piece or last
+    finally:
+        if not last.endswith("\n"):
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+
+def texts(stream: Stream, *, retries: bool) -> Iterator[str]:
+    """The visible text, all that one read brought at a time; notices go to standard error."""
+    for batch in stream.batches():
+        for event in batch:
+            if type(event) in _NOTICES and (retries or type(event) is not Retrying):
+                _say_notice(event)
+        yield "".join(e.text for e in batch if type(e) is TextDelta and e.choice == 0)
+
+
+def _say_notice(notice: Event) -> None:
     """What was done to keep the answer whole."""
     match notice:
         case Retrying(delay=delay, reason=reason):
-            dim(f"trying again in {delay:.1f} s: {reason}")
+            dim(f"trying again in {delay:.1f} s: {_line(reason)}")
         case Resumed(how=how, reason=reason):
-            dim(f"going on ({how}): {reason}")
+            dim(f"going on ({how}): {_line(reason)}")
         case Restarted(reason=reason):
-            dim(f"starting over: {reason}")
+            dim(f"starting over: {_line(reason)}")
         case FellBack(model=model, reason=reason):
-            dim(f"{model} answers instead: {reason}")
+            dim(f"{model} answers instead: {_line(reason)}")
+
+
+def say_error(error: BaseException) -> None:
+    """One line, whatever a provider wrote into its message."""
+    said = str(error)
+    if not isinstance(error, UnbrokenError):
+        said = f"unexpected {type(error).__name__}: {error} (UNBROKEN_DEBUG=1 shows where)"
+    print(f"unbroken: {_line(said)}", file=sys.stderr, flush=True)
+
+
+def _line(text: str) -> str:
+    return harmless(" ".join(text.split()))
 
 
 _CUT = {
     "length": "the answer was cut short: it reached the limit of tokens (--max-tokens)",
-    "content_filter": "the provider's content filter stopped the answer",
+    "content_filter": "the answer was stopped by the provider's content filter",
 }
 
 
@@ -75,19 +106,28 @@ def say_end(response: Response) -> None:
     """An answer that is complete on the wire and still not all that was asked for."""
     if response.finish_reason in _CUT:
         dim(_CUT[response.finish_reason])
+    if response.refusal:
+        dim(f"the model refused: {_line(response.refusal)}")
     if response.skipped_events:
         dim(f"{response.skipped_events} malformed events were passed over")
 
 
-def say_stats(response: Response, metrics: StreamMetrics | None) -> None:
+def say_stats(response: Response, metrics: StreamMetrics | None = None) -> None:
     """Model, times, tokens and cost in one line; what is not known is not said."""
-    parts = [f"{response.provider}/{response.model.removeprefix(response.provider + '/')}"]
-    if metrics is not None and metrics.time_to_first_token is not None:
-        parts.append(f"first token {metrics.time_to_first_token:.2f} s")
+    dim(" · ".join(_stats(response, metrics)))
+
+
+def _stats(response: Response, metrics: StreamMetrics | None) -> Iterator[str]:
+    yield f"{response.provider}/{response.model.removeprefix(response.provider + '/')}"
+    if metrics is None:
+        yield f"{sum(a.delay + a.duration for a in response.attempts):.2f} s"
+    elif metrics.time_to_first_token is not None:
+        yield f"first token {metrics.time_to_first_token:.2f} s"
     if metrics is not None and metrics.tokens_per_second:
-        parts.append(f"{metrics.tokens_per_second:.0f} tokens/s")
+        yield f"{metrics.tokens_per_second:.0f} tokens/s"
     if response.usage is not None:
-        parts.append(f"{response.usage.input_tokens} in, {response.usage.output_tokens} out")
+        yield f"{response.usage.input_tokens} in, {response.usage.output_tokens} out"
     if response.cost is not None:
-        parts.append(f"${response.cost:.6f}")
-    dim(" · ".join(parts))
+        yield f"${response.cost:.6f}"
+    if len(response.attempts) > 1:
+        yield f"{len(response.attempts)} attempts"

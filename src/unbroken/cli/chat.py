@@ -1,137 +1,189 @@
 """Talk: a conversation with history, Markdown as it comes, and Ctrl-C to stop an answer.
 
-At the prompt: /model NAME, /system TEXT, /clear, /help, /quit. Esc Enter starts a new line.
-Ctrl-C stops an answer and keeps what came; Ctrl-D leaves.
+Esc Enter, or a backslash at the end, starts a new line. Ctrl-C stops an answer and keeps what
+came; Ctrl-D leaves. /help lists the commands. From a pipe each line is one turn.
 """
 
-import os
+import re
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Protocol, Self
 
+from unbroken.cli._exits import exit_code
 from unbroken.cli._history import fitting
+from unbroken.cli._question import add_model_arguments, choose_model, count, parameters
 from unbroken.cli._terminal import (
-    add_model_arguments,
+    add_stats_arguments,
     dim,
-    parameters,
+    harmless,
     say_end,
-    say_if_simulated,
+    say_error,
     say_stats,
+    texts,
+    verbose,
 )
-from unbroken.client._plan import default_model, environment
+from unbroken.client._plan import environment
 from unbroken.client._sync import Client, Stream
 from unbroken.errors import ConfigurationError, UnbrokenError
-from unbroken.messages import Message, Text
+from unbroken.messages import Message, Role, Text
+from unbroken.providers import registry
 
 _HELP = "/model NAME  /system TEXT  /clear  /help  /quit     Ctrl-C stops an answer, Ctrl-D leaves"
+_COMMAND = re.compile(r"(/\w+)(?:\s+(.*))?$", re.DOTALL)  # a path, /etc/hosts, is no command
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `chat`."""
     add_model_arguments(parser)
     parser.add_argument(
-        "--context-tokens", type=int, default=16_000, metavar="N", help="bound of the history"
+        "--context-tokens",
+        type=count,
+        default=16_000,
+        metavar="N",
+        help="about how much is sent along: oldest turns go first (default: %(default)s)",
     )
+    add_stats_arguments(parser)
 
 
 def run(args: Namespace) -> int:
-    """Talk until the person leaves."""
-    env = environment()
-    model = args.model or default_model(env)
-    say_if_simulated(model, env, args.model)
-    lines, drawing = _person() if sys.stdin.isatty() else (_piped(), _Plain)
+    """Talk until the person leaves, or the pipe ends; then the first failure's code counts."""
+    face = _person() if sys.stdin.isatty() and sys.stdout.isatty() else _Pipe()
+    model = choose_model(args, environment())
+    if face.present:
+        dim(f"{model}   {_HELP}")
     with Client(base_url=args.base_url) as client:
-        talk = _Talk(client, model, args, drawing)
-        for line in lines:
-            if not talk.take(line.strip()):
-                break
-    return 0
+        return _converse(_Talk(client, model, args, face), face)
 
 
 class _Drawing(Protocol):
-    """Where an answer appears; `feed` may raise KeyboardInterrupt like any other call."""
+    """Where an answer appears."""
 
     def feed(self, text: str, /) -> None: ...
 
 
-_Draw = Callable[[], AbstractContextManager[_Drawing]]
+class _Face(Protocol):
+    """Who is talking: `read` gives a turn or raises EOFError, `drawing` shows an answer."""
+
+    @property
+    def present(self) -> bool: ...
+    def read(self) -> str: ...
+    def drawing(self) -> AbstractContextManager[_Drawing]: ...
+
+
+def _converse(talk: "_Talk", face: _Face) -> int:
+    code = 0
+    while True:
+        try:
+            talk.take(face.read().strip())
+        except EOFError:
+            return 0 if face.present else code
+        except KeyboardInterrupt:  # a person has cleared the line or stopped the answer
+            if not face.present:
+                raise
+        except UnbrokenError as error:
+            say_error(error)
+            code = code or exit_code(error)
 
 
 class _Talk:
     """The conversation so far, and what is done with a line."""
 
-    def __init__(self, client: Client, model: str, args: Namespace, draw: _Draw) -> None:
-        self._client, self._model, self._draw = client, model, draw
-        self._given = parameters(args)
-        self._limit = args.context_tokens
+    def __init__(self, client: Client, model: str, args: Namespace, face: _Face) -> None:
+        self._client, self._model, self._face = client, model, face
+        self._given, self._elsewhere = parameters(args), bool(args.base_url)
+        self._limit, self._verbose = args.context_tokens, verbose(args)
         self._turns: list[Message] = []
-        self._set_system(args.system or "")
         self._commands: dict[str, Callable[[str], None]] = {
-            "/model": self._set_model,
-            "/system": self._set_system,
-            "/clear": lambda _rest: self._clear(),
+            "/model": self._choose,
+            "/system": self._instruct,
+            "/clear": self._forget,
             "/help": lambda _rest: dim(_HELP),
+            "/quit": _leave,
+            "/exit": _leave,
         }
+        self._instruct(args.system or "")
 
-    def take(self, line: str) -> bool:
-        """Answer a line or obey it; False to leave."""
-        word, _, rest = line.partition(" ")
-        if word in ("/quit", "/exit"):
-            return False
-        if word in self._commands:
-            self._commands[word](rest.strip())
-        elif word.startswith("/"):
-            dim(f"no such command: {word}   {_HELP}")
-        elif line:
+    def take(self, line: str) -> None:
+        """Answer a line or obey it; EOFError to leave."""
+        command = _COMMAND.match(line)
+        if command is None:
             self._answer(line)
-        return True
+        elif obey := self._commands.get(command[1]):
+            obey(command[2] or "")
+        else:
+            dim(f"no such command: {command[1]}   {_HELP}")
 
     def _answer(self, line: str) -> None:
-        self._turns = fitting([*self._turns, Message("user", (Text(line),))], self._limit)
+        if not line:
+            return
+        kept = fitting([*self._turns, _turn("user", line)], self._limit)
+        if gone := len(self._turns) + 1 - len(kept):
+            dim(f"forgotten to stay within --context-tokens: the {gone} oldest messages")
+        stream = self._client.stream(self._model, kept, **self._given)
         try:
-            stream = self._client.stream(self._model, self._turns, **self._given)
             self._show(stream)
-        except UnbrokenError as error:
-            dim(f"unbroken: {error}")
-            self._keep(error.response.text)
+        finally:
+            # What came stays, also of an answer that was stopped or broke off; one that never
+            # began leaves no turn, nor does its question.
+            came = stream.response.text
+            self._turns = [*kept, _turn("assistant", came)] if came.strip() else kept[:-1]
 
     def _show(self, stream: Stream) -> None:
         try:
-            with stream, self._draw() as drawing:
-                for text in stream.text:
+            with stream, self._face.drawing() as drawing:
+                for text in texts(stream, retries=self._verbose):
                     drawing.feed(text)
         except KeyboardInterrupt:
             dim("stopped; what came is kept")
-        self._keep(stream.response.text)
+            raise
         say_end(stream.response)
-        if sys.stderr.isatty():
+        if self._verbose:
             say_stats(stream.response, stream.metrics)
 
-    def _keep(self, text: str) -> None:
-        """An answer that never began leaves no turn, nor does its question."""
-        if text:
-            self._turns.append(Message("assistant", (Text(text),)))
-        else:
-            self._turns.pop()
-
-    def _set_model(self, name: str) -> None:
+    def _choose(self, name: str) -> None:
+        if name:
+            registry.resolve(name, elsewhere=self._elsewhere)
         self._model = name or self._model
         dim(f"model: {self._model}")
 
-    def _set_system(self, text: str) -> None:
-        turns = [message for message in self._turns if message.role != "system"]
-        self._turns = [Message("system", (Text(text),)), *turns] if text else turns
+    def _instruct(self, text: str) -> None:
+        self._forget_if(lambda message: message.role == "system")
+        if text:
+            self._turns.insert(0, _turn("system", text))
 
-    def _clear(self) -> None:
-        self._turns = [message for message in self._turns if message.role == "system"]
+    def _forget(self, _rest: str) -> None:
+        self._forget_if(lambda message: message.role != "system")
+        dim("forgotten")
+
+    def _forget_if(self, goes: Callable[[Message], bool]) -> None:
+        self._turns = [message for message in self._turns if not goes(message)]
 
 
-def _piped() -> Iterator[str]:
-    """One turn a line, for scripts and tests."""
-    yield from sys.stdin
+def _turn(role: Role, text: str) -> Message:
+    return Message(role, (Text(text),))
+
+
+def _leave(_rest: str) -> None:
+    raise EOFError
+
+
+class _Pipe:
+    """No person: a turn a line, and plain text."""
+
+    present = False
+
+    def read(self) -> str:
+        """The next line; a backslash at its end joins it with the one after it."""
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line[:-2] + "\n" + self.read() if line.endswith("\\\n") else line
+
+    def drawing(self) -> AbstractContextManager[_Drawing]:
+        """Standard output."""
+        return _Plain()
 
 
 class _Plain:
@@ -145,41 +197,15 @@ class _Plain:
 
     def feed(self, text: str) -> None:
         """Write it at once."""
-        sys.stdout.write(text)
+        sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
 
 
-def _person() -> tuple[Iterator[str], _Draw]:
-    """A person at a terminal: line editing that remembers, and Markdown."""
+def _person() -> _Face:
     try:
-        from prompt_toolkit import PromptSession
-        from prompt_toolkit.history import FileHistory
-        from rich.console import Console
-
-        from unbroken.cli._markdown import LiveMarkdown
+        from unbroken.cli._person import Person
     except ImportError as error:
         raise ConfigurationError(
             f"chat needs {error.name}", hint="pip install 'unbroken[cli]'"
         ) from error
-    session: PromptSession[str] = PromptSession(history=FileHistory(str(_history_file())))
-    console = Console()
-    dim(_HELP)
-    return _prompted(session.prompt), lambda: LiveMarkdown(console)
-
-
-def _prompted(ask: Callable[[str], str]) -> Iterator[str]:
-    while True:
-        try:
-            yield ask("› ")
-        except KeyboardInterrupt:
-            continue
-        except EOFError:
-            return
-
-
-def _history_file() -> Path:
-    """Where the XDG base directory specification wants state to be."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    folder = Path(state, "unbroken")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "chat-history"
+    return Person()
