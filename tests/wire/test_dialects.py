@@ -233,7 +233,7 @@ def test_a_template_never_changes_what_is_read():
     reader, short_way = openai_chat.CODEC.dialect.reader(Request(model="", messages=(), n=2)), []
     for frame in frames:
         out = []
-        reader.read(Frame(frame.encode()), out)
+        reader.read([Frame(frame.encode())], out)
         short_way.append([e for e in out if not isinstance(e, MessageStart)])
 
     assert [[e for e in way if not isinstance(e, MessageEnd)] for way in long_way] == short_way

@@ -121,9 +121,10 @@ class Accumulator:
 
     def add(self, events: list[Event]) -> None:
         """Fold in the events."""
+        choices = self._choices
         for event in events:
             if type(event) is TextDelta:
-                self._at(event.choice).text.append(event.text)
+                (choices.get(event.choice) or self._at(event.choice)).text.append(event.text)
             else:
                 fold = self._fold.get(type(event))
                 if fold is not None:

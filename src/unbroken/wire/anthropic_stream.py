@@ -163,12 +163,17 @@ class MessagesReader:
             "message_stop": self._message_stop,
         }
 
-    def read(self, frame: Frame, out: list[Event]) -> None:
-        """Append what one event says. What can't be read is passed over and counted."""
-        text = self._like.read(frame.data)
-        if text:
-            out.append(TextDelta(text))
-            return
+    def read(self, frames: list[Frame], out: list[Event]) -> None:
+        """Append what the events say. What can't be read is passed over and counted."""
+        like = self._like.read
+        for frame in frames:
+            text = like(frame.data)
+            if text:
+                out.append(TextDelta(text))
+            else:
+                self._read_whole(frame, out)
+
+    def _read_whole(self, frame: Frame, out: list[Event]) -> None:
         try:
             said = _decode(frame.data)
         except msgspec.DecodeError:

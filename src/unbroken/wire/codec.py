@@ -44,8 +44,8 @@ class FrameReader(Protocol):
     skipped: int
     done: bool
 
-    def read(self, frame: Frame, out: list[Event], /) -> None:
-        """Append what the frame says to `out`."""
+    def read(self, frames: list[Frame], out: list[Event], /) -> None:
+        """Append what the frames say to `out`."""
 
     def eof(self, out: list[Event], /) -> None:
         """The body has ended: append what that means in this dialect, if anything."""
@@ -132,9 +132,7 @@ class StreamDecoder:
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete. Raises RemoteProtocolError on garbage."""
         out: list[Event] = []
-        read = self._read
-        for frame in self._cut(data):
-            read(frame, out)
+        self._read(self._cut(data), out)
         return out
 
     def eof(self) -> list[Event]:

@@ -179,14 +179,15 @@ class ChatReader:
         self._like = TextTemplate("content")
         self._like_choice = 0
 
-    def read(self, frame: Frame, out: list[Event]) -> None:
-        """Append what one chunk says. What can't be read is passed over and counted."""
-        text = self._like.read(frame.data)
-        if text is not None and not frame.event:
-            if text:
+    def read(self, frames: list[Frame], out: list[Event]) -> None:
+        """Append what the chunks say. What can't be read is passed over and counted."""
+        like = self._like.read
+        for frame in frames:
+            text = like(frame.data)
+            if text is None or frame.event:
+                self._read_whole(frame, out)
+            elif text:
                 out.append(TextDelta(text, self._like_choice))
-            return
-        self._read_whole(frame, out)
 
     def _read_whole(self, frame: Frame, out: list[Event]) -> None:
         try:
