@@ -76,10 +76,9 @@ def _set_up(venv: Path) -> None:
         return
     print(f"setting up {venv.name} (once; takes some seconds)", file=sys.stderr)
     shutil.rmtree(venv, ignore_errors=True)
-    _run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
-    install = _installer(venv)
-    _run([*install, "-r", str(ROOT / LOCKS[venv])])
-    _run([*install, "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    if failed := _failure([sys.executable, "-m", "venv", "--without-pip", str(venv)]):
+        sys.exit(failed)
+    _fill(venv)
     stamp.write_text(key)  # last: what is half made is not done
 
 
@@ -90,16 +89,28 @@ def _key(venv: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _installer(venv: Path) -> list[str]:
-    """The command that installs into the environment."""
+def _fill(venv: Path) -> None:
+    """Install with the first installer that can; what the others said is shown if none can."""
+    said = ["dev: neither uv nor pip was found; install one (Debian: apt install python3-pip)"]
+    lock = ["-r", str(ROOT / LOCKS[venv])]
+    own = ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]
+    for install in _installers(venv):
+        failed = _failure([*install, *lock]) or _failure([*install, *own])
+        if not failed:
+            return
+        said.append(failed)
+    sys.exit("\n".join(said[1:] or said))
+
+
+def _installers(venv: Path) -> Iterator[list[str]]:
+    """uv, the machine's pip, and the pip that Python carries for ensurepip, as far as present."""
     python = str(venv / "bin/python")
     if uv := shutil.which("uv"):
-        return [uv, "pip", "install", "--quiet", "--python", python]
-    if _works([sys.executable, "-m", "pip", "--version"]):
-        return [sys.executable, "-m", "pip", "--python", python, *_QUIET]
+        yield [uv, "pip", "install", "--quiet", "--python", python]
+    if not _failure([sys.executable, "-m", "pip", "--version"]):
+        yield [sys.executable, "-m", "pip", "--python", python, *_QUIET]
     for wheel in _bundled_pips():
-        return [python, f"{wheel}/pip", *_QUIET]
-    sys.exit("dev: neither uv nor pip was found; install one (Debian: apt install python3-pip)")
+        yield [python, f"{wheel}/pip", *_QUIET]
 
 
 _QUIET = ["install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
@@ -111,17 +122,13 @@ def _bundled_pips() -> list[Path]:
     return [wheel for home in homes for wheel in sorted(home.glob("pip-*.whl"))]
 
 
-def _works(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _run(command: list[str]) -> None:
-    """Run quietly; show everything if it fails."""
+def _failure(command: list[str]) -> str:
+    """Run quietly; what it printed if it failed."""
+    env = {"UV_SYSTEM_CERTS": "true", **os.environ}  # a company's own certificates count
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=env
     )
-    if done.returncode:
-        sys.exit(f"{done.stdout}\ndev: this failed: {' '.join(command)}")
+    return f"{done.stdout}\ndev: this failed: {' '.join(command)}" if done.returncode else ""
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 SESSION = (
     'unbroken ask "Explain the TCP handshake in 3 sentences."',
-    'unbroken ask "Why streams?" -m "sim/gpt-4o?fault=status:status=503,times=1"',
+    'unbroken ask "Why streams?" -m "sim/gpt-4o?tokens=60&fault=status:status=503,times=1"',
     'unbroken ask "Why streams?" -m "sim/gpt-4o?fault=cut:words=12"; echo "exit code $?"',
 )
 
@@ -47,7 +47,7 @@ def _run(command: str) -> str:
         except OSError:  # how Linux says that the other side of a terminal is gone
             break
     os.waitpid(pid, 0)
-    return output.decode()
+    return output.decode().replace("\r\n", "\n")  # a carriage return would wipe the line
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import re
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.segment import Segment
@@ -77,17 +77,17 @@ class LiveMarkdown:
         """More of the answer."""
         if not text:
             return
+        done = ""
         looks_again = "\n" in text or self._open.endswith("\n")  # only a new line can finish one
         self._open += harmless(text)
         if looks_again:
             done, self._open = split(self._open)
-            self._print(done)
         self._live.update(_Tail(self._open))
+        self._print(done)  # printing also redraws the block below, so it must be the new one
 
     def _print(self, block: str) -> None:
         if block.strip():
-            self._console.print(Markdown(block))
-            self._console.print()
+            self._console.print(Group(Markdown(block), ""))
 
 
 class _Tail:

@@ -87,7 +87,7 @@ def _say_notice(notice: Event) -> None:
 def say_error(error: BaseException) -> None:
     """One line, whatever a provider wrote into its message."""
     said = str(error)
-    if not isinstance(error, UnbrokenError):
+    if not isinstance(error, UnbrokenError | OSError):  # the system words its refusals itself
         said = f"unexpected {type(error).__name__}: {error} (UNBROKEN_DEBUG=1 shows where)"
     print(f"unbroken: {_line(said)}", file=sys.stderr, flush=True)
 

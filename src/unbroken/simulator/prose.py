@@ -83,20 +83,20 @@ def _paragraph(prompt: str, dice: Dice, number: int) -> str:
         words = _words(prompt)
         points = (point.format(a=dice.pick(words), b=dice.pick(words)) for point in _POINTS)
         return "\n".join(f"- {point}" for point in points)
-    return " ".join(_sentences(prompt, dice, 3 + dice.below(2)))
+    return " ".join(_sentences(prompt, dice, 3 + dice.below(2), known=number == 1))
 
 
-def _sentences(prompt: str, dice: Dice, count: int) -> list[str]:
+def _sentences(prompt: str, dice: Dice, count: int, *, known: bool = True) -> list[str]:
     """What is known of the subject first, then sentences about the prompt's own words."""
     lower = prompt.lower()
-    known = [line for key, lines in _KNOWN.items() if key in lower for line in lines]
+    said = [line for key, lines in _KNOWN.items() if known and key in lower for line in lines]
     words = _words(prompt)
     frames = sorted(_FRAMES, key=lambda _frame: dice.roll())  # each once before any comes again
-    while len(known) < count:
-        at = len(known)
+    while len(said) < count:
+        at = len(said)
         a, b = words[at % len(words)], words[(at + 1) % len(words)]
-        known.append(frames[at % len(frames)].format(a=a, b=b))
-    return known[:count]
+        said.append(frames[at % len(frames)].format(a=a, b=b))
+    return said[:count]
 
 
 def _words(prompt: str) -> list[str]:

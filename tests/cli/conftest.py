@@ -1,0 +1,130 @@
+"""The real command in real processes, with pipes or with a terminal."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+WITHOUT = ("_API_KEY", "_BASE_URL", "_MODEL", "_PROXY", "_proxy", "NO_COLOR")
+
+
+@pytest.fixture
+def env(tmp_path):
+    """No key, no .env, no history of the developer's."""
+    kept = {k: v for k, v in os.environ.items() if not k.endswith(WITHOUT)}
+    return {**kept, "XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@pytest.fixture
+def unbroken(env, tmp_path):
+    """Runs a command to its end."""
+
+    def run(*arguments, stdin="", **more):
+        return subprocess.run(
+            [sys.executable, "-m", "unbroken", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=not isinstance(stdin, bytes),
+            cwd=tmp_path,
+            env=env | more,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.fixture
+def started(env, tmp_path):
+    """Starts a command on pipes; whatever is left of it ends with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments, stdin=subprocess.DEVNULL, **more):
+            program = subprocess.Popen(
+                [sys.executable, "-m", "unbroken", *arguments],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=tmp_path,
+                env=env | more,
+            )
+            stack.enter_context(program)
+            stack.callback(program.kill)
+            return program
+
+        yield start
+
+
+class Terminal:
+    """A terminal of 80 times 24 with a command in it."""
+
+    def __init__(self, command, cwd, env):
+        self.screen, inside = pty.openpty()
+        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        env = {**env, "PROMPT_TOOLKIT_NO_CPR": "1"}
+        self.program = subprocess.Popen(
+            command,
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that ^C is a signal
+        )
+        os.close(inside)
+
+    def type(self, text):
+        os.write(self.screen, text.encode())
+
+    def until(self, word):
+        """What was shown up to and with `word`."""
+        shown = b""
+        for data in self._shown():
+            shown += data
+            if word.encode() in shown:
+                return shown.decode()
+        raise AssertionError(f"no {word!r} in {shown.decode()}")
+
+    def rest(self):
+        """What was shown until the command ended."""
+        return b"".join(self._shown()).decode()
+
+    def _shown(self, patience=30):
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            if select.select([self.screen], [], [], 0.1)[0]:
+                try:
+                    yield os.read(self.screen, 1 << 16)
+                except OSError:  # a terminal that nobody holds any more
+                    return
+        raise AssertionError("the command does not end")
+
+    def close(self):
+        self.program.kill()
+        self.program.wait()
+        os.close(self.screen)
+
+
+@pytest.fixture
+def terminal(env, tmp_path):
+    """Starts a command in a terminal."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments, interpreter=("-m", "unbroken"), **more):
+            found = Terminal(
+                [sys.executable, *interpreter, *arguments],
+                tmp_path,
+                {**env, "TERM": "xterm", **more},
+            )
+            stack.callback(found.close)
+            return found
+
+        yield start
