@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 
 import pytest
 
@@ -66,6 +65,7 @@ class Terminal:
     """A terminal of 80 times 24 with a command in it."""
 
     def __init__(self, command, cwd, env):
+        self.held = b""
         self.screen, inside = pty.openpty()
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         env = {**env, "PROMPT_TOOLKIT_NO_CPR": "1"}
@@ -85,27 +85,27 @@ class Terminal:
         os.write(self.screen, text.encode())
 
     def until(self, word):
-        """What was shown up to and with `word`."""
-        shown = b""
-        for data in self._shown():
-            shown += data
-            if word.encode() in shown:
-                return shown.decode()
-        raise AssertionError(f"no {word!r} in {shown.decode()}")
+        """What was shown up to and with `word`; what came after it is kept for later."""
+        word = word.encode()
+        while word not in self.held:
+            assert self._more(), f"no {word!r} in {self.held.decode()}"
+        shown, _, self.held = self.held.partition(word)
+        return (shown + word).decode()
 
     def rest(self):
         """What was shown until the command ended."""
-        return b"".join(self._shown()).decode()
+        while self._more():
+            pass
+        return self.held.decode()
 
-    def _shown(self, patience=30):
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
-            if select.select([self.screen], [], [], 0.1)[0]:
-                try:
-                    yield os.read(self.screen, 1 << 16)
-                except OSError:  # a terminal that nobody holds any more
-                    return
-        raise AssertionError("the command does not end")
+    def _more(self, patience=30):
+        assert select.select([self.screen], [], [], patience)[0], f"silent: {self.held.decode()}"
+        try:
+            data = os.read(self.screen, 1 << 16)
+        except OSError:  # a terminal that nobody holds any more
+            return False
+        self.held += data
+        return bool(data)
 
     def close(self):
         self.program.kill()
