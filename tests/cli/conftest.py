@@ -61,6 +61,15 @@ def started(env, tmp_path):
         yield start
 
 
+# Makes the terminal the command's own, so that ^C is a signal. Not by `preexec_fn`: that forks
+# a process with threads, which newer Pythons warn of.
+OWN = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 class Terminal:
     """A terminal of 80 times 24 with a command in it."""
 
@@ -70,14 +79,13 @@ class Terminal:
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         env = {**env, "PROMPT_TOOLKIT_NO_CPR": "1"}
         self.program = subprocess.Popen(
-            command,
+            [sys.executable, "-c", OWN, *command],
             stdin=inside,
             stdout=inside,
             stderr=inside,
             cwd=cwd,
             env=env,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that ^C is a signal
         )
         os.close(inside)
 
