@@ -72,7 +72,8 @@ Quote = Callable[[str, str, Usage], float | None]
 """Provider, model and usage in, price in USD out; None where the price is not known."""
 
 
-def _unpriced(_provider: str, _model: str, _usage: Usage) -> float | None:
+def unpriced(_provider: str, _model: str, _usage: Usage) -> float | None:
+    """For answers that cost nothing, or nobody knows what."""
     return None
 
 
@@ -92,7 +93,7 @@ class Response(Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     skipped_events: int = 0
     request_id: str = ""
-    quote: Quote = _unpriced
+    quote: Quote = unpriced
 
     @property
     def text(self) -> str:
@@ -143,4 +144,5 @@ __all__ = [
     "Quote",
     "Response",
     "ToolCall",
+    "unpriced",
 ]

@@ -25,6 +25,7 @@ from unbroken.messages import (
 from unbroken.metrics.prices import quote
 from unbroken.providers import registry
 from unbroken.providers.base import Provider
+from unbroken.response import unpriced
 
 
 class Parameters(TypedDict, total=False):
@@ -129,7 +130,8 @@ def plan(
     request = _request(wire_model, prompt, parameters, stream=stream)
     http = provider.http_request(request, _key(settings, provider), _base_url(settings, provider))
     question = Question(provider, request, http)
-    return provider, Delivery(question, timeouts, recovery, random.random, quote)
+    price = unpriced if provider.in_process else quote
+    return provider, Delivery(question, timeouts, recovery, random.random, price)
 
 
 def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool) -> Request:
