@@ -55,27 +55,6 @@ class Parameters(TypedDict, total=False):
     recovery: RecoveryPolicy
 
 
-class _Plain(Struct):
-    """The parameters that go through as they are, with the types they must have."""
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    n: int | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    user: str | None = None
-    metadata: dict[str, Any] | None = None
-    extra: dict[str, Any] = {}
-
-
 OneOrEach = str | Mapping[str, str] | None
 """A value for whatever provider is used, or one for each by the provider's name."""
 
@@ -136,24 +115,26 @@ def plan(
 
 def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool) -> Request:
     given: dict[str, Any] = {k: v for k, v in parameters.items() if v is not None}
-    stop = given.pop("stop", None)
-    tools = given.pop("tools", None)
-    messages = messages_from(prompt, given.pop("system", None))
-    choice = tool_choice_from(given.pop("tool_choice", None))
-    given.pop("timeouts", None), given.pop("recovery", None)
-    return Request(
-        model=model,
-        messages=messages,
+    stop, tools = given.pop("stop", None), given.pop("tools", None)
+    choice, system = given.pop("tool_choice", None), given.pop("system", None)
+    for name in _ELSEWHERE:
+        given.pop(name, None)
+    return msgspec.structs.replace(
+        _checked(given, model),
+        messages=messages_from(prompt, system),
         stream=stream,
         stop=(stop,) if isinstance(stop, str) else stop and tuple(stop),
         tools=None if tools is None else tuple(map(tool_from, tools)),
-        tool_choice=choice,
-        **_checked(given),
+        tool_choice=tool_choice_from(choice),
     )
 
 
-def _checked(given: dict[str, Any]) -> dict[str, Any]:
-    for name in given.keys() - set(_Plain.__struct_fields__):
+_ELSEWHERE = ("timeouts", "recovery")  # parameters of the call that are not part of the question
+
+
+def _checked(given: dict[str, Any], model: str) -> Request:
+    """The parameters that go through as they are, with the types that a request has for them."""
+    for name in given.keys() - Parameters.__annotations__.keys():
         near = difflib.get_close_matches(name, Parameters.__annotations__, n=1)
         meant = f"did you mean {near[0]!r}? " if near else ""
         raise LocalProtocolError(
@@ -161,10 +142,9 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
             f"extra={{{name!r}: ...}}"
         )
     try:
-        msgspec.convert(given, _Plain)
+        return msgspec.convert({**given, "model": model, "messages": ()}, Request)
     except msgspec.ValidationError as error:
         raise LocalProtocolError(str(error).replace("`$.", "`")) from error
-    return given
 
 
 def _for(value: OneOrEach, provider: Provider) -> str | None:
