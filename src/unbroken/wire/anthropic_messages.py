@@ -3,14 +3,14 @@
 The streamed answer is in `anthropic_stream`, the request in `anthropic_request`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from unbroken.errors import ProviderError, RemoteProtocolError
-from unbroken.events import ChoiceEnd, Event, MessageEnd, MessageStart, UsageReport
+from unbroken.events import ChoiceEnd, Event, MessageEnd, MessageStart, Usage, UsageReport
 from unbroken.messages import Request
 from unbroken.response import Choice, Response
 from unbroken.wire import sse
@@ -23,12 +23,13 @@ from unbroken.wire.anthropic_stream import (
     MessagesWriter,
     block_events,
     error_body,
+    message_body,
     usage_from,
     usage_to,
     word_for,
 )
 from unbroken.wire.codec import Codec
-from unbroken.wire.refusals import refusal
+from unbroken.wire.refusals import UNREADABLE, refusal
 
 _encode = msgspec.json.Encoder().encode
 
@@ -36,13 +37,14 @@ _encode = msgspec.json.Encoder().encode
 class _Completion(Struct):
     id: str | None = None
     model: str | None = None
-    content: list[Block] | None = None
+    content: list[Raw] | None = None
     stop_reason: str | None = None
     usage: MessagesUsage | None = None
     error: Any = None
 
 
 _decode_completion = msgspec.json.Decoder(_Completion).decode
+_decode_block = msgspec.json.Decoder(Block).decode
 
 
 class AnthropicMessages(Struct, frozen=True):
@@ -73,15 +75,12 @@ class AnthropicMessages(Struct, frozen=True):
         """The events of a whole answer. RemoteProtocolError if it is none."""
         try:
             said = _decode_completion(body)
-        except msgspec.DecodeError as error:
+            content = _content_events(said.content or ())
+        except UNREADABLE as error:
             raise RemoteProtocolError(f"the answer can't be read: {error}") from error
         if said.error is not None:
             raise refusal(body)
-        out: list[Event] = [MessageStart(said.id or "", said.model or "")]
-        calls = -1
-        for block in said.content or ():
-            calls += block.type == "tool_use"
-            block_events(block, calls, _encode(block), out)
+        out: list[Event] = [MessageStart(said.id or "", said.model or ""), *content]
         usage = None if said.usage is None else usage_from(said.usage)
         if usage is not None:
             out.append(UsageReport(usage))
@@ -94,17 +93,10 @@ class AnthropicMessages(Struct, frozen=True):
         """The body of a whole answer."""
         choice = response.choices[0]
         finish = choice.finish_reason
-        body: dict[str, Any] = {
-            "id": response.id,
-            "type": "message",
-            "role": "assistant",
-            "model": response.model,
-            "content": _blocks_of(choice),
-            "stop_reason": finish and word_for(finish, choice.raw_finish_reason),
-            "stop_sequence": None,
-        }
-        if response.usage is not None:
-            body["usage"] = usage_to(response.usage)
+        usage = usage_to(response.usage or Usage())  # the SDKs' type has no answer without
+        body = message_body(response.id, response.model, usage)
+        body["content"] = _blocks_of(choice)
+        body["stop_reason"] = finish and word_for(finish, choice.raw_finish_reason)
         return _encode(body)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
@@ -116,6 +108,17 @@ class AnthropicMessages(Struct, frozen=True):
         return _encode(error_body(error))
 
 
+def _content_events(blocks: Iterable[Raw]) -> list[Event]:
+    """What the blocks say; each keeps its own JSON, for the kinds we have no word for."""
+    out: list[Event] = []
+    calls = -1
+    for raw in blocks:
+        block = _decode_block(raw)
+        calls += block.type == "tool_use"
+        block_events(block, calls, bytes(raw), out)
+    return out
+
+
 def _blocks_of(choice: Choice) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     if choice.reasoning:
@@ -123,7 +126,8 @@ def _blocks_of(choice: Choice) -> list[dict[str, Any]]:
         thought = {"type": "thinking", "thinking": choice.reasoning, "signature": signature}
         blocks.append(thought)
     if text := choice.text + choice.refusal:
-        blocks.append({"type": "text", "text": text})
+        named = [Raw(citation.encode()) for citation in choice.citations]
+        blocks.append({"type": "text", "text": text, **({"citations": named} if named else {})})
     for call in choice.tool_calls:
         made = {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
         blocks.append(made)

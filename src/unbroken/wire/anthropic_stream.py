@@ -33,7 +33,7 @@ from unbroken.events import (
     UsageReport,
 )
 from unbroken.wire.codec import Frame
-from unbroken.wire.refusals import refusal
+from unbroken.wire.refusals import UNREADABLE, refusal
 from unbroken.wire.template import TextTemplate
 
 FINISH: dict[str, FinishReason] = {
@@ -53,9 +53,8 @@ _WORD: dict[FinishReason, str] = {
     "error": "end_turn",
 }
 
-# The type that goes with a status (platform.claude.com: errors).
-ERROR_TYPES = {
-    400: "invalid_request_error",
+# The type that goes with a status; the others go by their hundred (platform.claude.com: errors).
+ERROR_TYPES: dict[int | None, str] = {
     401: "authentication_error",
     402: "billing_error",
     403: "permission_error",
@@ -68,11 +67,16 @@ ERROR_TYPES = {
 }
 
 
+class _OutputDetails(Struct, gc=False):
+    thinking_tokens: int | None = None
+
+
 class MessagesUsage(Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    output_tokens_details: _OutputDetails | None = None
 
 
 class _Message(Struct, gc=False):
@@ -109,6 +113,7 @@ class _Said(Struct, gc=False):
     content_block: Block | None = None
     delta: _Delta | None = None
     usage: MessagesUsage | None = None
+    error: Any = None
 
 
 _decode = msgspec.json.Decoder(_Said).decode
@@ -125,22 +130,26 @@ def usage_from(wire: MessagesUsage) -> Usage:
     """Anthropic counts cached tokens beside the input, we count them within it."""
     cached = wire.cache_read_input_tokens or 0
     written = wire.cache_creation_input_tokens or 0
+    details = wire.output_tokens_details
     return Usage(
         input_tokens=(wire.input_tokens or 0) + cached + written,
         output_tokens=wire.output_tokens or 0,
         cached_input_tokens=cached,
         cache_write_tokens=written,
+        reasoning_tokens=(details and details.thinking_tokens) or 0,
     )
 
 
-def usage_to(usage: Usage) -> dict[str, int]:
+def usage_to(usage: Usage) -> dict[str, Any]:
     """The `usage` object of an answer."""
     cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+    details = {"output_tokens_details": {"thinking_tokens": usage.reasoning_tokens}}
     return {
-        "input_tokens": usage.input_tokens - cached - written,
+        "input_tokens": max(0, usage.input_tokens - cached - written),
         "output_tokens": usage.output_tokens,
         "cache_read_input_tokens": cached,
         "cache_creation_input_tokens": written,
+        **(details if usage.reasoning_tokens else {}),
     }
 
 
@@ -151,9 +160,11 @@ class MessagesReader:
         self.error: ProviderError | None = None
         self.skipped = 0
         self.done = False
-        self._usage = MessagesUsage()
+        self._counted = MessagesUsage()  # as the wire has it, so that what is left out stays
+        self._usage: Usage | None = None
         self._end: ChoiceEnd | None = None
         self._calls: dict[int, int] = {}  # block index to call index
+        self._call = -1  # the newest call: some servers use one block index for all
         self._like = TextTemplate("text")
         self._table = {
             "message_start": self._message_start,
@@ -167,22 +178,24 @@ class MessagesReader:
         """Append what the events say. What can't be read is passed over and counted."""
         like = self._like.read
         for frame in frames:
-            text = like(frame.data)
-            if text:
-                out.append(TextDelta(text))
-            else:
-                self._read_whole(frame, out)
+            try:
+                text = like(frame.data)
+                if text:
+                    out.append(TextDelta(text))
+                else:
+                    self._read_whole(frame, out)
+            except UNREADABLE:
+                self.skipped += 1
+            if self.error is not None:
+                return  # an error ends the stream, whatever follows it
 
     def _read_whole(self, frame: Frame, out: list[Event]) -> None:
-        try:
-            said = _decode(frame.data)
-        except msgspec.DecodeError:
-            self.skipped += 1
-            return
-        if said.type == "error":
+        said = _decode(frame.data)
+        kind = said.type or frame.event
+        if kind == "error" or said.error is not None:
             self.error = refusal(frame.data)
             return
-        read = self._table.get(said.type)  # ping, content_block_stop and what comes after us
+        read = self._table.get(kind)  # ping, content_block_stop and what comes after us
         if read is not None:
             read(said, frame.data, out)
 
@@ -193,21 +206,29 @@ class MessagesReader:
         message = said.message or _Message()
         out.append(MessageStart(message.id or "", message.model or ""))
         if message.usage is not None:
-            self._usage = msgspec.structs.replace(message.usage, output_tokens=0)
-            partial = msgspec.structs.replace(usage_from(self._usage), source="partial")
-            out.append(UsageReport(partial))
+            self._counted = msgspec.structs.replace(message.usage, output_tokens=0)
+            self._usage = msgspec.structs.replace(usage_from(self._counted), source="partial")
+            out.append(UsageReport(self._usage))
 
     def _block_start(self, said: _Said, data: bytes, out: list[Event]) -> None:
         block = said.content_block or Block()
+        if not block.type:
+            self.skipped += 1
+            return
         if block.type == "tool_use":
-            self._calls[said.index] = len(self._calls)
-        block_events(block, len(self._calls) - 1, data, out)
+            self._call += 1
+            self._calls[said.index] = self._call
+        block_events(block, self._call, data, out)
 
     def _block_delta(self, said: _Said, data: bytes, out: list[Event]) -> None:
         delta = said.delta or _Delta()
         match delta.type:
+            case "":
+                self.skipped += 1
             case "text_delta":
-                self._text(delta.text or "", data, out)
+                if delta.text:
+                    out.append(TextDelta(delta.text))
+                    self._like.learn(data, delta.text)
             case "thinking_delta" | "signature_delta":
                 if delta.thinking or delta.signature:
                     thought, proof = delta.thinking or "", delta.signature or ""
@@ -220,25 +241,20 @@ class MessagesReader:
             case _:
                 out.append(OtherEvent(delta.type, data.decode()))
 
-    def _text(self, text: str, data: bytes, out: list[Event]) -> None:
-        if text:
-            out.append(TextDelta(text))
-            self._like.learn(data, text)
-
     def _message_delta(self, said: _Said, _data: bytes, out: list[Event]) -> None:
         raw = said.delta and said.delta.stop_reason
         if raw and self._end is None:
             self._end = ChoiceEnd(FINISH.get(raw, "stop"), raw)
             out.append(self._end)
         if said.usage is not None:
-            self._usage = merged(self._usage, said.usage)
-            out.append(UsageReport(usage_from(self._usage)))
+            self._counted = merged(self._counted, said.usage)
+            self._usage = usage_from(self._counted)
+            out.append(UsageReport(self._usage))
 
     def _message_stop(self, _said: _Said, _data: bytes, out: list[Event]) -> None:
         self.done = True
         if self._end is not None:
-            usage = None if self._usage == MessagesUsage() else usage_from(self._usage)
-            out.append(MessageEnd(self._end.finish_reason, usage, self._end.raw))
+            out.append(MessageEnd(self._end.finish_reason, self._usage, self._end.raw))
 
 
 def block_events(block: Block, call: int, data: bytes, out: list[Event]) -> None:
@@ -264,19 +280,19 @@ class MessagesWriter:
 
     def __init__(self) -> None:
         self._index = -1
-        self._open: tuple[str, int] | None = None  # kind and call of the open block
+        self._open = ""  # kind of the open block
+        self._calls: dict[int, int] = {}  # call index to block index
         self._usage = Usage(source="partial")
-        self._said_end = False
         self._write: dict[type, Any] = {
             MessageStart: self._start,
-            TextDelta: lambda e: self._grow("text", {"type": "text_delta", "text": e.text}),
-            RefusalDelta: lambda e: self._grow("text", {"type": "text_delta", "text": e.text}),
+            TextDelta: self._text,
+            RefusalDelta: self._text,
             ReasoningDelta: self._reasoning,
             Citation: self._citation,
             ToolCallStart: self._call,
             ToolCallDelta: self._arguments,
             UsageReport: self._report,
-            ChoiceEnd: self._choice_end,
+            ChoiceEnd: lambda _: self._close(),  # the stop reason travels with the usage, later
             MessageEnd: self._end,
         }
 
@@ -293,45 +309,37 @@ class MessagesWriter:
         return [_frame("error", error=error_body(error)["error"])]
 
     def _start(self, event: MessageStart) -> list[Frame]:
-        message: dict[str, Any] = {
-            "id": event.id,
-            "type": "message",
-            "role": "assistant",
-            "model": event.model,
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": usage_to(self._usage),
-        }
-        return [_frame("message_start", message=message)]
+        body = message_body(event.id, event.model, usage_to(self._usage))
+        return [_frame("message_start", message=body)]
 
-    def _block(self, kind: str, start: dict[str, Any], call: int = 0) -> list[Frame]:
+    def _block(self, kind: str, start: dict[str, Any]) -> list[Frame]:
         """Close the open block, open the next."""
         frames = self._close()
         self._index += 1
-        self._open = (kind, call)
+        self._open = kind
         return [*frames, _frame("content_block_start", index=self._index, content_block=start)]
 
     def _close(self) -> list[Frame]:
-        if self._open is None:
+        if not self._open:
             return []
-        self._open = None
+        self._open = ""
         return [_frame("content_block_stop", index=self._index)]
 
-    def _delta(self, delta: dict[str, Any]) -> Frame:
-        return _frame("content_block_delta", index=self._index, delta=delta)
-
     def _grow(self, kind: str, delta: dict[str, Any]) -> list[Frame]:
-        opened = [] if self._open == (kind, 0) else self._block(kind, dict(_STARTS[kind]))
-        return [*opened, self._delta(delta)]
+        opened = [] if self._open == kind else self._block(kind, _STARTS[kind])
+        return [*opened, _frame("content_block_delta", index=self._index, delta=delta)]
+
+    def _text(self, event: TextDelta | RefusalDelta) -> list[Frame]:
+        return self._grow("text", {"type": "text_delta", "text": event.text}) if event.text else []
 
     def _reasoning(self, event: ReasoningDelta) -> list[Frame]:
+        """A signature seals its block: it would not fit what another thought adds to it."""
         frames: list[Frame] = []
         if event.text:
             frames += self._grow("thinking", {"type": "thinking_delta", "thinking": event.text})
         if event.signature:
             proof = {"type": "signature_delta", "signature": event.signature}
-            frames += self._grow("thinking", proof)
+            frames += self._grow("thinking", proof) + self._close()
         return frames
 
     def _citation(self, event: Citation) -> list[Frame]:
@@ -340,24 +348,25 @@ class MessagesWriter:
 
     def _call(self, event: ToolCallStart) -> list[Frame]:
         start = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
-        return self._block("tool_use", start, event.index)
+        opened = self._block("tool_use", start)
+        self._calls[event.index] = self._index
+        return opened
 
     def _arguments(self, event: ToolCallDelta) -> list[Frame]:
-        return [self._delta({"type": "input_json_delta", "partial_json": event.arguments})]
+        """To the block of its own call, which other content may have closed since."""
+        index = self._calls.get(event.index)
+        if index is None or not event.arguments:
+            return []
+        delta = {"type": "input_json_delta", "partial_json": event.arguments}
+        return [_frame("content_block_delta", index=index, delta=delta)]
 
     def _report(self, event: UsageReport) -> list[Frame]:
         self._usage = event.usage
         return []
 
-    def _choice_end(self, event: ChoiceEnd) -> list[Frame]:
-        """Held until the end: the stop reason travels with the usage."""
-        return self._close()
-
     def _end(self, event: MessageEnd) -> list[Frame]:
-        word = word_for(event.finish_reason, event.raw)
-        delta = {"stop_reason": word, "stop_sequence": None}
-        usage = usage_to(event.usage or self._usage)
-        ending = _frame("message_delta", delta=delta, usage=usage)
+        delta = {"stop_reason": word_for(event.finish_reason, event.raw), "stop_sequence": None}
+        ending = _frame("message_delta", delta=delta, usage=usage_to(event.usage or self._usage))
         return [*self._close(), ending, _frame("message_stop")]
 
 
@@ -367,6 +376,12 @@ _STARTS: dict[str, dict[str, Any]] = {
 }
 
 
+def message_body(id: str, model: str, usage: dict[str, Any]) -> dict[str, Any]:
+    """The message object, as it is before anything is said."""
+    body = {"id": id, "type": "message", "role": "assistant", "model": model, "content": []}
+    return {**body, "stop_reason": None, "stop_sequence": None, "usage": usage}
+
+
 def word_for(reason: FinishReason, raw: str) -> str:
     """This dialect's word: the provider's own if this dialect knows it, else the common one."""
     return raw if FINISH.get(raw) == reason else _WORD[reason]
@@ -374,9 +389,9 @@ def word_for(reason: FinishReason, raw: str) -> str:
 
 def error_body(error: ProviderError) -> dict[str, Any]:
     """The error object, for a status and for the middle of a stream."""
-    kind = ERROR_TYPES.get(error.status or 500, "api_error")
-    message = error.message or type(error).__name__
-    return {"type": "error", "error": {"type": kind, "message": message}}
+    theirs = 400 <= (error.status or 500) < 500
+    kind = ERROR_TYPES.get(error.status, "invalid_request_error" if theirs else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message or "no reason given"}}
 
 
 def _frame(kind: str, **fields: Any) -> Frame:

@@ -6,6 +6,7 @@ the error's own words decide, and stand for the status they would have had.
 
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -17,6 +18,10 @@ from unbroken.errors import (
     QuotaExhausted,
     error_class,
 )
+
+# All that decoding JSON from a stranger can raise: bad JSON or another shape than expected, bytes
+# that are no UTF-8, and brackets nested too deep to follow.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # Words of `error.type` or `error.code`, and the status they stand for. OpenAI: "Error codes";
 # Anthropic: "Errors"; OpenRouter and vLLM put the number itself into `code`.
@@ -54,6 +59,8 @@ _CLASS_OF: dict[str, type[ProviderError]] = {
     "billing_error": QuotaExhausted,
 }
 
+_ERROR_STATUSES = frozenset(map(str, range(400, 600)))
+
 # Anthropic, vLLM and others have no code for it, only a sentence.
 _TOO_LONG = ("prompt is too long", "maximum context length", "context window", "context length")
 
@@ -78,7 +85,7 @@ def _read(body: bytes) -> tuple[str, list[str]]:
     """The message and the telling words (code before type), from the shapes that are sent."""
     try:
         found: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _first_line(body), []
     if isinstance(found, dict):
         found = found.get("error") or found
@@ -101,7 +108,7 @@ def _status_of(words: list[str]) -> int:
     for word in words:
         if word in _STATUS_OF:
             return _STATUS_OF[word]
-        if word.isdigit() and 400 <= int(word) < 600:
+        if word in _ERROR_STATUSES:
             return int(word)
     return 500
 
@@ -123,11 +130,17 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """
     try:
         if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+            return _seconds(headers["retry-after-ms"], per_second=1000)
         value = headers.get("retry-after", "")
         if not value or value.replace(".", "", 1).isdigit():
-            return float(value) if value else None
+            return _seconds(value) if value else None
         until = parsedate_to_datetime(value) - parsedate_to_datetime(headers["date"])
         return max(0.0, until.total_seconds())
     except (ValueError, KeyError, TypeError):
         return None  # an unreadable wish is no wish; backoff decides
+
+
+def _seconds(value: str, per_second: int = 1) -> float | None:
+    """A wait that ends: "inf" and "nan" are numbers to `float`, but no time to come back."""
+    seconds = float(value) / per_second
+    return max(0.0, seconds) if isfinite(seconds) else None
