@@ -46,7 +46,7 @@ from unbroken.wire.openai_chat_stream import (
     usage_to,
     word_for,
 )
-from unbroken.wire.refusals import refusal
+from unbroken.wire.refusals import UNREADABLE, refusal
 
 # Our names that are the wire's names too. `max_tokens`, tools and the stream's options are not
 # in this list: they need a second look.
@@ -176,7 +176,7 @@ class OpenAIChat(Struct, frozen=True):
             fields = msgspec.json.decode(body, type=dict[str, Any])
             asked = msgspec.convert(fields, _Asked)
             return _request(asked, fields)
-        except (msgspec.DecodeError, LocalProtocolError) as error:
+        except (*UNREADABLE, LocalProtocolError) as error:
             raise BadRequest(str(error), status=400, code="invalid_request") from error
 
     def reader(self, request: Request) -> ChatReader:
@@ -191,7 +191,7 @@ class OpenAIChat(Struct, frozen=True):
         """The events of a whole answer. RemoteProtocolError if it is none."""
         try:
             completion = _decode_completion(body)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise RemoteProtocolError(f"the answer can't be read: {error}") from error
         if completion.error is not None:
             raise refusal(body)

@@ -29,7 +29,7 @@ from unbroken.events import (
     UsageReport,
 )
 from unbroken.wire.codec import Frame
-from unbroken.wire.refusals import refusal
+from unbroken.wire.refusals import UNREADABLE, refusal
 from unbroken.wire.template import TextTemplate
 
 DONE = b"[DONE]"
@@ -58,8 +58,13 @@ class _Call(Struct, gc=False):
     function: _Function | None = None
 
 
+class _Piece(Struct, gc=False):
+    text: str | None = None
+    thinking: "str | list[_Piece] | None" = None
+
+
 class _Delta(Struct, gc=False):
-    content: str | list[dict[str, Any]] | None = None
+    content: str | list[_Piece] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
@@ -183,18 +188,19 @@ class ChatReader:
         """Append what the chunks say. What can't be read is passed over and counted."""
         like = self._like.read
         for frame in frames:
-            text = like(frame.data)
-            if text is None or frame.event:
-                self._read_whole(frame, out)
-            elif text:
-                out.append(TextDelta(text, self._like_choice))
+            try:
+                text = like(frame.data)
+                if text is None or frame.event:
+                    self._read_whole(frame, out)
+                elif text:
+                    out.append(TextDelta(text, self._like_choice))
+            except UNREADABLE:
+                self._unreadable(frame.data, out)
+            if self.error is not None:
+                return  # an error ends the stream, whatever follows it
 
     def _read_whole(self, frame: Frame, out: list[Event]) -> None:
-        try:
-            chunk = _decode(frame.data)
-        except msgspec.DecodeError:
-            self._unreadable(frame.data, out)
-            return
+        chunk = _decode(frame.data)
         if chunk.error is not None or frame.event == "error":
             self.error = refusal(frame.data)
             return
@@ -250,7 +256,7 @@ class ChatReader:
             out.append(ReasoningDelta(reasoning, index))
         content = delta.content
         if content:
-            if type(content) is str:
+            if isinstance(content, str):
                 out.append(TextDelta(content, index))
             else:
                 _listed(content, index, out)
@@ -283,14 +289,16 @@ class ChatReader:
         out.append(end)
 
 
-def _listed(content: Any, index: int, out: list[Event]) -> None:
-    """Content as a list of parts: Mistral's reasoning models send it so."""
-    for part in content:
-        if part.get("type") == "text":
-            out.append(TextDelta(str(part.get("text", "")), index))
-        elif part.get("type") == "thinking":
-            texts = (str(inner.get("text", "")) for inner in part.get("thinking", ()))
-            out.append(ReasoningDelta("".join(texts), index))
+def _listed(content: list[_Piece], index: int, out: list[Event]) -> None:
+    """Content as a list of pieces: Mistral's reasoning models send it so."""
+    for piece in content:
+        thought = piece.thinking or ""
+        if isinstance(thought, list):
+            thought = "".join(inner.text or "" for inner in thought)
+        if thought:
+            out.append(ReasoningDelta(thought, index))
+        if piece.text:
+            out.append(TextDelta(piece.text, index))
 
 
 class ChatWriter:
