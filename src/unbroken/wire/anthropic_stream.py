@@ -102,7 +102,7 @@ class _Delta(Struct, gc=False):
     thinking: str | None = None
     signature: str | None = None
     partial_json: str | None = None
-    citation: Raw | None = None
+    citation: Raw = Raw(b"null")  # msgspec reads nothing but null into `Raw | None`
     stop_reason: str | None = None
 
 
@@ -237,7 +237,7 @@ class MessagesReader:
                 if delta.partial_json:
                     out.append(ToolCallDelta(self._calls[said.index], delta.partial_json))
             case "citations_delta":
-                out.append(Citation(bytes(delta.citation or b"null").decode()))
+                out.append(Citation(bytes(delta.citation).decode()))
             case _:
                 out.append(OtherEvent(delta.type, data.decode()))
 
