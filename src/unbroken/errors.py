@@ -264,4 +264,4 @@ def error_class(status: int) -> type[ProviderError]:
     """The class for an HTTP status: the table above, else by its hundred."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    return BadRequest if 400 <= status < 500 else ServerError
+    return BadRequest if status < 500 else ServerError  # a redirect is a wrong address
