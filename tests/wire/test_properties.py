@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unbroken.errors import BadRequest, ProviderError, RemoteProtocolError
@@ -33,6 +33,7 @@ WHOLE = {path.stem: path.read_bytes() for path in sorted(DATA.glob("*.sse"))}
 BROKEN = {f"{p.stem}-broken": p.read_bytes() for p in sorted((DATA / "broken").glob("*.sse"))}
 GOLDEN = WHOLE | BROKEN
 CODECS = {"openai": openai_chat.CODEC, "anthropic": anthropic_messages.CODEC}
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are busy
 each_dialect = pytest.mark.parametrize("name", CODECS)
 
 
@@ -72,6 +73,7 @@ PLACES = st.lists(st.integers(0, 1 << 20), max_size=12)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
+@calm
 @given(places=PLACES)
 def test_golden_bytes_may_be_cut_anywhere(name, places):
     body = GOLDEN[name]
@@ -81,6 +83,7 @@ def test_golden_bytes_may_be_cut_anywhere(name, places):
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"])
 @pytest.mark.parametrize("name", GOLDEN)
+@calm
 @given(places=PLACES)
 def test_the_line_ends_make_no_difference(name, end, places):
     body = b"\xef\xbb\xbf" + GOLDEN[name].replace(b"\n", end)
@@ -178,6 +181,7 @@ def usages(draw, name):
 
 
 @each_dialect
+@calm
 @given(data=st.data())
 def test_what_is_said_is_heard(name, data):
     events = data.draw(answers(name))
@@ -189,6 +193,7 @@ def test_what_is_said_is_heard(name, data):
 
 
 @each_dialect
+@calm
 @given(data=st.data(), places=PLACES)
 def test_what_is_said_may_be_cut_anywhere(name, data, places):
     body = said(CODECS[name], data.draw(answers(name)))
@@ -196,6 +201,7 @@ def test_what_is_said_may_be_cut_anywhere(name, data, places):
     assert heard(CODECS[name], *cut(body, places)) == heard(CODECS[name], body)
 
 
+@calm
 @given(st.lists(st.tuples(st.integers(0, 2), WORDS), max_size=12))
 def test_several_choices_are_heard_apart(pieces):
     ends = [ChoiceEnd("stop", "stop", at) for at in range(3)]
@@ -208,6 +214,7 @@ def test_several_choices_are_heard_apart(pieces):
 
 
 @each_dialect
+@calm
 @given(error=st.builds(ProviderError, WORDS, status=st.sampled_from([401, 404, 429, 500, 529])))
 def test_an_error_keeps_its_status_in_its_own_words(name, error):
     dialect = CODECS[name].dialect
@@ -243,6 +250,7 @@ def test_one_unreadable_event_is_skipped_wherever_it_stands(name, bad):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
+@calm
 @given(place=st.integers(0, 1 << 20), lost=st.integers(0, 9), dirt=st.binary(max_size=9))
 def test_dirt_in_golden_bytes_raises_nothing_else(name, place, lost, dirt):
     body = GOLDEN[name]
@@ -266,18 +274,20 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 NEARLY = st.dictionaries(
     KEYS,
     st.recursive(
-        LEAVES, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=25
+        LEAVES, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=12
     ),
 ).map(msgspec.json.encode)
 
 
 @each_dialect
+@calm
 @given(bodies=st.lists(NEARLY, max_size=4))
 def test_nearly_right_events_raise_nothing(name, bodies):
     heard(CODECS[name], b"".join(b"data: %b\n\n" % body for body in bodies))
 
 
 @each_dialect
+@calm
 @given(body=st.binary(max_size=80) | NEARLY)
 def test_a_whole_answer_of_garbage_raises_only_what_it_may(name, body):
     decoder = CODECS[name].decoder(question(), whole=True)
@@ -288,6 +298,7 @@ def test_a_whole_answer_of_garbage_raises_only_what_it_may(name, body):
 
 
 @each_dialect
+@calm
 @given(body=NEARLY)
 def test_a_nearly_right_request_is_read_or_refused(name, body):
     with contextlib.suppress(BadRequest):
@@ -295,6 +306,7 @@ def test_a_nearly_right_request_is_read_or_refused(name, body):
 
 
 @each_dialect
+@calm
 @given(
     body=st.binary(max_size=80) | NEARLY,
     status=st.integers(400, 599),
