@@ -107,6 +107,42 @@ def test_many_small_events_never_reach_the_limit():
     assert sum(len(decoder.feed(b"data: xyz\n\n")) for _ in range(1000)) == 1000
 
 
+@pytest.mark.parametrize("line", [b"data: xyz\n", b"data: xyz\r\n"])
+def test_the_limit_counts_all_data_lines_of_one_event(line):
+    decoder = SseDecoder(limit=100)
+
+    with pytest.raises(RemoteProtocolError):
+        for _ in range(50):
+            decoder.feed(line)
+
+
+def test_comments_without_end_are_not_held():
+    decoder = SseDecoder(limit=100)
+
+    assert [decoder.feed(b": still here\n") for _ in range(1000)] == [[]] * 1000
+
+
+def test_a_retry_alone_is_no_event():
+    assert data(b"retry: 3000\n\n", b"data: a\n\n") == [b"a"]
+
+
+def test_a_read_of_plain_and_odd_blocks_keeps_their_order():
+    reads = b"data: a\n\n: hi\n\nevent: x\ndata: b\n\ndata:c\ndata: d\n\ndata: e\n\n"
+
+    assert frames(reads) == [Frame(b"a"), Frame(b"b", "x"), Frame(b"c\nd"), Frame(b"e")]
+
+
+def test_a_long_line_in_pieces_is_joined_once():
+    """Linear by construction: while a line is open, no piece is touched again."""
+    decoder, pieces = SseDecoder(), [b"data: ", *(b"%d" % n for n in range(1000))]
+
+    for piece in pieces:
+        decoder.feed(piece)
+
+    assert all(held is piece for held, piece in zip(decoder._tail, pieces, strict=True))
+    assert decoder.feed(b"\n\n") == [Frame(b"".join(pieces)[6:])]
+
+
 LINES = st.lists(
     st.sampled_from(
         [
