@@ -23,6 +23,7 @@ from unbroken.messages import (
     ToolResult,
     ToolUse,
 )
+from unbroken.wire.refusals import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
 
@@ -66,7 +67,8 @@ def _refuse_inexpressible(request: Request) -> None:
         if value is None or (name == "n" and value == 1):
             continue
         raise LocalProtocolError(
-            f"Anthropic's messages API has no parameter for {name}={value!r}: leave it out"
+            f"Anthropic's messages API has no parameter for {name}={value!r}: leave it out, "
+            f"or pass Anthropic's own parameter in `extra`"
         )
 
 
@@ -110,9 +112,9 @@ def _image_source(url: str) -> dict[str, str]:
 
 def _input(arguments: str) -> Any:
     try:
-        return msgspec.json.decode(arguments or "{}")
-    except msgspec.DecodeError as error:
-        raise LocalProtocolError(f"a tool call's arguments are no JSON: {error}") from error
+        return msgspec.json.decode(arguments or "{}", type=dict[str, Any])
+    except UNREADABLE as error:
+        raise LocalProtocolError(f"a tool call's arguments are no JSON object: {error}") from error
 
 
 # Parameters, outwards
@@ -124,7 +126,7 @@ def _tools(request: Request) -> dict[str, Any]:
         wire["tools"] = [_tool(tool) for tool in request.tools]
     choice = request.tool_choice
     alone = request.parallel_tool_calls is False
-    if choice is not None or alone:
+    if choice is not None or (alone and request.tools):  # refused without tools
         mode = choice or ToolChoice("auto")
         named = {"name": mode.name} if mode.mode == "tool" else {}
         single = {"disable_parallel_tool_use": True} if alone and mode.mode != "none" else {}
@@ -144,18 +146,21 @@ def _output(request: Request) -> dict[str, Any]:
     config: dict[str, Any] = {}
     if request.reasoning_effort is not None:
         config["effort"] = request.reasoning_effort
-    if request.response_format is not None:
+    if request.response_format not in (None, {"type": "text"}):  # text is what it says anyway
         config["format"] = _format(request.response_format)
     return {"output_config": config} if config else {}
 
 
-def _format(wanted: dict[str, Any]) -> dict[str, Any]:
+def _format(wanted: dict[str, Any] | None) -> dict[str, Any]:
+    wanted = wanted or {}
     if wanted.get("type") != "json_schema":
         raise LocalProtocolError(
             f"Anthropic's messages API has no response_format {wanted.get('type')!r}: "
             f"give a json_schema"
         )
     schema = wanted.get("json_schema", {}).get("schema") or wanted.get("schema")
+    if not isinstance(schema, dict):
+        raise LocalProtocolError("response_format: a json_schema needs its `schema`")
     return {"type": "json_schema", "schema": schema}
 
 
@@ -201,6 +206,8 @@ class _AskedTool(Struct):
     name: str
     description: str = ""
     input_schema: dict[str, Any] = {}
+    strict: bool | None = None
+    type: str = "custom"
 
 
 class _AskedChoice(Struct):
@@ -230,7 +237,7 @@ def request_in(body: bytes) -> Request:
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
         return _request(msgspec.convert(fields, _Body), fields)
-    except (msgspec.DecodeError, LocalProtocolError) as error:
+    except (*UNREADABLE, LocalProtocolError) as error:
         raise BadRequest(str(error), status=400, code="invalid_request_error") from error
 
 
@@ -238,22 +245,24 @@ def _request(body: _Body, fields: dict[str, Any]) -> Request:
     system = _said_text(body.system)
     head = (Message("system", (Text(system),)),) if system else ()
     choice = body.tool_choice
+    ours = all(tool.type == "custom" for tool in body.tools or ())
+    known = set(_Body.__struct_fields__) - (set() if ours else {"tools"})  # theirs: untouched
     return Request(
         model=body.model,
         messages=(*head, *(m for turn in body.messages for m in _messages(turn))),
         stream=body.stream,
         max_tokens=body.max_tokens,
         stop=None if body.stop_sequences is None else tuple(body.stop_sequences),
-        tools=None if body.tools is None else tuple(map(_asked_tool, body.tools)),
+        tools=tuple(map(_asked_tool, body.tools)) if body.tools is not None and ours else None,
         tool_choice=None if choice is None else _asked_choice(choice),
         parallel_tool_calls=False if choice and choice.disable_parallel_tool_use else None,
-        extra={key: fields[key] for key in fields.keys() - set(_Body.__struct_fields__)},
+        extra={key: fields[key] for key in fields.keys() - known},
         **{name: getattr(body, name) for name in _SAME_NAME},
     )
 
 
 def _asked_tool(tool: _AskedTool) -> Tool:
-    return Tool(tool.name, tool.description, tool.input_schema)
+    return Tool(tool.name, tool.description, tool.input_schema, tool.strict)
 
 
 def _asked_choice(choice: _AskedChoice) -> ToolChoice:
