@@ -164,7 +164,7 @@ def _key(settings: Settings, provider: Provider) -> str:
 def _base_url(settings: Settings, provider: Provider) -> str:
     variable = provider.base_url_env
     url = _for(settings.base_url, provider) or (variable and settings.env.get(variable))
-    found = url or provider.base_url
+    found = url or provider.located(settings.env)
     if not found.startswith(("http://", "https://")):
         raise ConfigurationError(
             f"the base URL of {provider.name} is {found!r}",

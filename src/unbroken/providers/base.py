@@ -4,11 +4,15 @@ A new provider is one file that binds `PROVIDER = Provider(...)`. Nothing else i
 registry finds it by the file's name, or by the entry-point group `unbroken.providers`.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Protocol
+from urllib.parse import quote
 
 from msgspec import Struct
 
+from unbroken.errors import ConfigurationError
 from unbroken.messages import Request
 from unbroken.transport.base import AsyncTransport, HttpRequest, Transport
 from unbroken.wire.codec import Codec
@@ -23,7 +27,8 @@ class Auth(Protocol):
     @property
     def required(self) -> bool: ...
 
-    def headers(self, key: str, /) -> dict[str, str]: ...
+    def headers(self, key: str, request: HttpRequest, /) -> dict[str, str]:
+        """What shows the key, or signs `request`, which is complete but for these headers."""
 
 
 class BearerKey(Struct, frozen=True):
@@ -32,7 +37,7 @@ class BearerKey(Struct, frozen=True):
     env: str
     required: bool = True
 
-    def headers(self, key: str) -> dict[str, str]:
+    def headers(self, key: str, _request: HttpRequest) -> dict[str, str]:
         """The header that shows the key; none without a key."""
         return {"authorization": f"Bearer {key}"} if key else {}
 
@@ -44,9 +49,27 @@ class HeaderKey(Struct, frozen=True):
     header: str
     required: bool = True
 
-    def headers(self, key: str) -> dict[str, str]:
+    def headers(self, key: str, _request: HttpRequest) -> dict[str, str]:
         """The header that shows the key; none without a key."""
         return {self.header: key} if key else {}
+
+
+class Prefill(Struct, frozen=True):
+    """How a provider goes on with an answer that a request already begins.
+
+    `models` are shell patterns for the models that truly do: they take a trailing assistant
+    message as the beginning of their own answer and return only the rest. `keeps_space` is false
+    where a beginning that ends in white space is refused. `path` replaces the provider's where
+    such requests go elsewhere. What must be written into the request body is the dialect's.
+    """
+
+    models: tuple[str, ...] = ("*",)
+    keeps_space: bool = True
+    path: str = ""
+
+    def takes(self, model: str) -> bool:
+        """Whether this model goes on where it is told to."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
 class InProcess(Struct, frozen=True):
@@ -59,9 +82,13 @@ class InProcess(Struct, frozen=True):
 class Provider(Struct, frozen=True, kw_only=True):
     """One provider.
 
-    `path` is appended to `base_url`. `prefixes` are the beginnings of model names that certainly
-    are this provider's, so that they work without `name/`. `base_url_env` is the variable that
-    moves it elsewhere; the official SDKs read the same ones.
+    `base_url` may hold `{VARIABLE}` or `{THIS|OR_THAT}`: the environment fills it in. `path` is
+    appended to it; `{model}` in it is the model's name, and `whole_path` replaces it for answers
+    that do not stream. `resume_path` continues a cut answer where the server keeps it, with the
+    fields that the dialect's reader gave in its `cursor`. `prefixes` are the beginnings of model
+    names that certainly are this provider's, so that they work without `name/`. `base_url_env`
+    is the variable that moves it elsewhere; the official SDKs read the same ones. `local`: a
+    server on one's own machine, which is there when it listens.
     """
 
     name: str
@@ -72,20 +99,48 @@ class Provider(Struct, frozen=True, kw_only=True):
     base_url_env: str = ""
     headers: dict[str, str] = {}
     prefixes: tuple[str, ...] = ()
+    whole_path: str = ""
+    resume_path: str = ""
+    prefill: Prefill | None = None
+    local: bool = False
     in_process: InProcess | None = None
 
     def http_request(self, request: Request, key: str, base_url: str) -> HttpRequest:
         """The HTTP request that asks `request`; LocalProtocolError if it can't be asked here."""
-        accept = self.codec.content_type if request.stream else "application/json"
-        return HttpRequest(
-            "POST",
-            base_url.rstrip("/") + self.path,
-            {
-                "content-type": "application/json",
-                "accept": accept,
-                "accept-encoding": "identity",  # compression makes proxies collect what should flow
-                **self.headers,
-                **self.auth.headers(key),
-            },
-            self.codec.dialect.encode_request(request),
-        )
+        path = self.path if request.stream else self.whole_path or self.path
+        if request.partial_turn and self.prefill is not None and self.prefill.path:
+            path = self.prefill.path
+        url = base_url.rstrip("/") + path.replace("{model}", quote(request.model, safe=""))
+        body = self.codec.dialect.encode_request(request)
+        headers = {"content-type": "application/json", **self._accepting(stream=request.stream)}
+        return self._signed(HttpRequest("POST", url, headers, body), key)
+
+    def resume_request(self, cursor: Mapping[str, str], key: str, base_url: str) -> HttpRequest:
+        """The HTTP request that follows a cut answer from `cursor` on."""
+        url = base_url.rstrip("/") + self.resume_path.format_map(cursor)
+        return self._signed(HttpRequest("GET", url, self._accepting(stream=True)), key)
+
+    def located(self, env: Mapping[str, str]) -> str:
+        """`base_url` with the environment filled in; ConfigurationError names what is missing."""
+        return _PLACE.sub(lambda place: self._place(place[1].split("|"), env), self.base_url)
+
+    def _place(self, variables: list[str], env: Mapping[str, str]) -> str:
+        found = next((env[name] for name in variables if env.get(name)), None)
+        if found is None:
+            raise ConfigurationError(
+                f"{self.name} needs {' or '.join(variables)} to know where it is",
+                hint="Set it in the environment or in .env, or give base_url.",
+            )
+        return found
+
+    def _accepting(self, *, stream: bool) -> dict[str, str]:
+        # compression makes proxies collect what should flow
+        accept = self.codec.content_type if stream else "application/json"
+        return {"accept": accept, "accept-encoding": "identity", **self.headers}
+
+    def _signed(self, request: HttpRequest, key: str) -> HttpRequest:
+        shown = {**request.headers, **self.auth.headers(key, request)}
+        return HttpRequest(request.method, request.url, shown, request.body)
+
+
+_PLACE = re.compile(r"\{([A-Z][A-Z0-9_|]*)\}")

@@ -26,7 +26,8 @@ _NOT_PROVIDERS = frozenset({"base", "registry", "contract"})
 def names() -> tuple[str, ...]:
     """All known providers, in alphabetical order."""
     package = importlib.import_module(__package__)
-    own = {module.name for module in pkgutil.iter_modules(package.__path__)} - _NOT_PROVIDERS
+    files = {module.name for module in pkgutil.iter_modules(package.__path__)} - _NOT_PROVIDERS
+    own = {name.replace("_", "-") for name in files}
     return tuple(sorted(own | {entry.name for entry in _announced()}))
 
 
@@ -45,7 +46,7 @@ def provider(name: str) -> Provider:
     if announced:
         found = announced[0].load()
     else:
-        found = importlib.import_module(f"{__package__}.{name}").PROVIDER
+        found = importlib.import_module(f"{__package__}.{name.replace('-', '_')}").PROVIDER
     assert isinstance(found, Provider)
     return found
 

@@ -158,8 +158,8 @@ class MessagesReader:
 
     def __init__(self) -> None:
         self.error: ProviderError | None = None
-        self.skipped = 0
-        self.done = False
+        self.skipped, self.done = 0, False
+        self.cursor: dict[str, str] | None = None  # nothing to go on from
         self._counted = MessagesUsage()  # as the wire has it, so that what is left out stays
         self._usage: Usage | None = None
         self._end: ChoiceEnd | None = None

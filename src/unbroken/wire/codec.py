@@ -38,11 +38,16 @@ class FrameDecoder(Protocol):
 
 
 class FrameReader(Protocol):
-    """Frames in, events out: one dialect's streaming decoder."""
+    """Frames in, events out: one dialect's streaming decoder.
+
+    `cursor` is where the server could go on, as the fields of the provider's `resume_path`; None
+    where it can't. A reader is fed on, with fresh framing, when an answer is resumed.
+    """
 
     error: ProviderError | None
     skipped: int
     done: bool
+    cursor: dict[str, str] | None
 
     def read(self, frames: list[Frame], out: list[Event], /) -> None:
         """Append what the frames say to `out`."""
@@ -102,17 +107,24 @@ class Decoder(Protocol):
     @property
     def done(self) -> bool: ...
 
+    @property
+    def cursor(self) -> dict[str, str] | None: ...
+
     def feed(self, data: bytes, /) -> list[Event]: ...
 
     def eof(self) -> list[Event]: ...
+
+    def resumed(self) -> "Decoder":
+        """A decoder for the rest of the same answer, which comes by another body."""
 
 
 class StreamDecoder:
     """A streamed answer: framing and dialect, one after the other."""
 
-    def __init__(self, frames: FrameDecoder, reader: FrameReader) -> None:
+    def __init__(self, framing: Callable[[], FrameDecoder], reader: FrameReader) -> None:
+        frames = framing()
         self._cut, self._read = frames.feed, reader.read
-        self._frames, self._reader = frames, reader
+        self._framing, self._frames, self._reader = framing, frames, reader
 
     @property
     def error(self) -> ProviderError | None:
@@ -128,6 +140,15 @@ class StreamDecoder:
     def done(self) -> bool:
         """The dialect said that nothing follows."""
         return self._reader.done
+
+    @property
+    def cursor(self) -> dict[str, str] | None:
+        """Where the server could go on."""
+        return self._reader.cursor
+
+    def resumed(self) -> "StreamDecoder":
+        """A decoder for the rest of the same answer, which comes by another body."""
+        return StreamDecoder(self._framing, self._reader)
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete. Raises RemoteProtocolError on garbage."""
@@ -153,6 +174,7 @@ class WholeDecoder:
 
     skipped = 0
     done = False
+    cursor: dict[str, str] | None = None
     error: ProviderError | None = None
 
     def __init__(self, decode: Callable[[bytes], list[Event]], limit: int = WHOLE_LIMIT) -> None:
@@ -176,6 +198,10 @@ class WholeDecoder:
             self.error = error
             return []
 
+    def resumed(self) -> "WholeDecoder":
+        """Half an answer in one piece is nothing: begin again."""
+        return WholeDecoder(self._decode, self._limit)
+
 
 class Codec(Struct, frozen=True):
     """A framing and a dialect: all that there is to know about a provider's wire."""
@@ -189,7 +215,7 @@ class Codec(Struct, frozen=True):
         """A decoder for the answer to `request`, streamed or in one piece."""
         if whole:
             return WholeDecoder(self.dialect.decode_response)
-        return StreamDecoder(self.frames(), self.dialect.reader(request))
+        return StreamDecoder(self.frames, self.dialect.reader(request))
 
     def encode(self, writer: FrameWriter, event: Event) -> bytes:
         """The bytes that say `event` on the stream of `writer`."""

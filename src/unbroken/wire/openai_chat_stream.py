@@ -173,8 +173,8 @@ class ChatReader:
 
     def __init__(self, choices: int = 1, *, implied_finish: bool = False) -> None:
         self.error: ProviderError | None = None
-        self.skipped = 0
-        self.done = False
+        self.skipped, self.done = 0, False
+        self.cursor: dict[str, str] | None = None  # nothing to go on from
         self._choices = choices
         self._implied = implied_finish
         self._started = False
