@@ -197,6 +197,7 @@ SAME_NAME = {
     "aclose": "close",
     "aio": "sync",
     "AsyncBody": "Body",
+    "AsyncSplitTransport": "SplitTransport",
     "unbroken.transport.http_async": "unbroken.transport.http_sync",
 }
 
@@ -211,6 +212,11 @@ class Plain(ast.NodeTransformer):
                 setattr(node, field, SAME_NAME.get(getattr(node, field), getattr(node, field)))
         if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Generator":
             node.slice = node.slice.elts[0]
+        return node
+
+    def visit_ImportFrom(self, node):
+        node = self.generic_visit(node)
+        node.names.sort(key=lambda alias: alias.name)
         return node
 
     def visit_Await(self, node):

@@ -126,7 +126,7 @@ class MessageEnd(_Event, frozen=True, tag="message_end"):
 
 
 class Retrying(_Event, frozen=True, tag="retrying"):
-    """An attempt failed before any content; another one starts after `delay` seconds."""
+    """An attempt failed; another one starts after `delay` seconds."""
 
     attempt: int
     delay: float

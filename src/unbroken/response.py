@@ -51,6 +51,19 @@ class Choice(Struct, frozen=True):
     raw_finish_reason: str = ""
 
 
+Quote = Callable[[str, str, Usage], float | None]
+"""Provider, model and usage in, price in USD out; None where the price is not known."""
+
+
+def unpriced(_provider: str, _model: str, _usage: Usage) -> float | None:
+    """For answers that cost nothing, or nobody knows what."""
+    return None
+
+
+How = Literal["start", "resume", "continue", "replay"]
+"""What an attempt did: ask, or go on with a cut answer in one of three ways."""
+
+
 class Attempt(Struct, frozen=True):
     """One try at an answer.
 
@@ -66,22 +79,22 @@ class Attempt(Struct, frozen=True):
     request_id: str = ""
     error: Exception | None = None
     usage: Usage | None = None
+    how: How = "start"
+    quote: Quote = unpriced
 
-
-Quote = Callable[[str, str, Usage], float | None]
-"""Provider, model and usage in, price in USD out; None where the price is not known."""
-
-
-def unpriced(_provider: str, _model: str, _usage: Usage) -> float | None:
-    """For answers that cost nothing, or nobody knows what."""
-    return None
+    @property
+    def cost(self) -> float | None:
+        """The price of `usage` in USD; None when usage or price is unknown."""
+        return None if self.usage is None else self.quote(self.provider, self.model, self.usage)
 
 
 class Response(Struct, frozen=True, kw_only=True):
     """One answer as far as it has come.
 
-    `end` is None while it is still coming. `skipped_events` counts malformed events that were
-    passed over. `usage` is None when the provider reported none.
+    `provider` and `model` are those that answer, or answered last. `end` is None while it is
+    still coming. `usage` is what all attempts together used, None when no provider reported any;
+    its `source` is `partial` when one of them did not tell all. `skipped_events` counts malformed
+    events that were passed over.
     """
 
     id: str = ""
@@ -93,7 +106,7 @@ class Response(Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     skipped_events: int = 0
     request_id: str = ""
-    quote: Quote = unpriced
+    running: Attempt | None = None
 
     @property
     def text(self) -> str:
@@ -132,14 +145,18 @@ class Response(Struct, frozen=True, kw_only=True):
 
     @property
     def cost(self) -> float | None:
-        """The price of `usage` in USD; None when usage or price is unknown."""
-        return None if self.usage is None else self.quote(self.provider, self.model, self.usage)
+        """The price of what the attempts used, in USD; None when the price of one is unknown."""
+        tried = self.attempts if self.running is None else (*self.attempts, self.running)
+        costs = [attempt.cost for attempt in tried if attempt.usage is not None]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if costs and len(known) == len(costs) else None
 
 
 __all__ = [
     "Attempt",
     "Choice",
     "End",
+    "How",
     "PartialToolCall",
     "Quote",
     "Response",

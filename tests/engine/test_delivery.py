@@ -117,7 +117,8 @@ def test_nothing_of_a_failed_beginning_is_delivered():
 
 @pytest.mark.parametrize("how", ["reset", "close"])
 def test_a_cut_answer_is_interrupted_and_carries_what_came(how):
-    _, events, error, transport = ask(f"tokens=40&fault=cut:events=9,how={how}")
+    raising = RecoveryPolicy(on_cut="raise")
+    _, events, error, transport = ask(f"tokens=40&fault=cut:events=9,how={how}", recovery=raising)
     said = "".join(e.text for e in events if type(e) in CONTENT)
 
     assert type(error) is StreamInterrupted

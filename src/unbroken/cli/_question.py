@@ -15,6 +15,19 @@ from unbroken.errors import ConfigurationError
 def add_model_arguments(parser: ArgumentParser) -> None:
     """Which model, and how it answers."""
     parser.add_argument("-m", "--model", help="provider/model, or a name that is certain (gpt-...)")
+    parser.add_argument(
+        "--fallback",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="who answers when that one can't; may be given more than once",
+    )
+    parser.add_argument(
+        "--hedge-after",
+        type=seconds,
+        metavar="SECONDS",
+        help="ask the next one too when nothing has come by then",
+    )
     parser.add_argument("-s", "--system", metavar="TEXT", help="the system message")
     parser.add_argument("--max-tokens", type=count, metavar="N", help="bound of the answer")
     parser.add_argument("--temperature", type=number, metavar="T", help="0 is the least random")
@@ -59,6 +72,8 @@ def parameters(args: Namespace) -> Parameters:
         given["temperature"] = args.temperature
     if args.timeout is not None:
         given["timeouts"] = Timeouts(total=args.timeout)
+    if args.hedge_after is not None:
+        given["hedge_after"] = args.hedge_after
     return given
 
 

@@ -63,10 +63,15 @@ def write(pieces: Iterable[str]) -> None:
 
 
 def texts(stream: Stream, *, retries: bool) -> Iterator[str]:
-    """The visible text, all that one read brought at a time; notices go to standard error."""
+    """The visible text, all that one read brought at a time; notices go to standard error.
+
+    What happens in mid-answer would tear the text on a terminal; `say_end` tells it afterwards.
+    """
+    begun = False
     for batch in stream.batches():
         for event in batch:
-            if type(event) in _NOTICES and (retries or type(event) is not Retrying):
+            begun = begun or type(event) is TextDelta
+            if type(event) in _NOTICES and not begun and (retries or type(event) is FellBack):
                 _say_notice(event)
         yield "".join(e.text for e in batch if type(e) is TextDelta and e.choice == 0)
 
@@ -108,6 +113,10 @@ def say_end(response: Response) -> None:
         dim(_CUT[response.finish_reason])
     if response.refusal:
         dim(f"the model refused: {_line(response.refusal)}")
+    if later := [attempt for attempt in response.attempts if attempt.how != "start"]:
+        cuts = "once" if len(later) == 1 else f"{len(later)} times"
+        ways = ", ".join(f"{a.how} by {a.provider}/{a.model}" for a in later)
+        dim(f"the answer was cut {cuts} and went on ({ways})")
     if response.skipped_events:
         dim(f"{response.skipped_events} malformed events were passed over")
 

@@ -14,7 +14,7 @@ from unbroken.cli._terminal import add_stats_arguments, say_end, say_stats, text
 from unbroken.client._plan import environment
 from unbroken.client._sync import Client, Stream
 from unbroken.errors import ConfigurationError
-from unbroken.response import Response
+from unbroken.response import Attempt, Response
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,15 +31,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Ask, and print."""
     prompt = _prompt(args.prompt)
-    model = choose_model(args, environment())
+    models = [choose_model(args, environment()), *args.fallback]
     given = parameters(args)
     if args.system:
         given["system"] = args.system
     with Client(base_url=args.base_url) as client:
         if args.no_stream:
-            _whole(client.complete(model, prompt, **given), args)
+            _whole(client.complete(models, prompt, **given), args)
             return 0
-        with client.stream(model, prompt, **given) as stream:
+        with client.stream(models, prompt, **given) as stream:
             _stream(stream, args)
     return 0
 
@@ -76,8 +76,15 @@ def _whole(response: Response, args: Namespace) -> None:
 
 
 def _fields(response: Response) -> dict[str, object]:
-    """The answer without what is no data: attempts carry exceptions, `quote` is a function."""
+    """The answer as plain data, with its cost."""
     fields = msgspec.structs.asdict(response)
+    del fields["running"]
+    return {**fields, "attempts": [_tried(a) for a in response.attempts], "cost": response.cost}
+
+
+def _tried(attempt: Attempt) -> dict[str, object]:
+    """An attempt without what is no data: the error is said, the price list is a function."""
+    fields = msgspec.structs.asdict(attempt)
     del fields["quote"]
-    fields["attempts"] = len(response.attempts)
-    return {**fields, "cost": response.cost}
+    said = None if attempt.error is None else str(attempt.error)
+    return {**fields, "error": said, "cost": attempt.cost}

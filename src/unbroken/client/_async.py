@@ -1,11 +1,12 @@
 """The driver for callers that await. Its twin is `_sync.py`: change both, in the same order."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
-from unbroken.client._plan import OneOrEach, Parameters, Settings, environment, plan
+from unbroken.client._plan import Models, OneOrEach, Parameters, host, plan, settings
 from unbroken.engine.delivery import Delivery
+from unbroken.engine.health import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.errors import TransportError
 from unbroken.events import Event, TextDelta
@@ -14,6 +15,7 @@ from unbroken.metrics.timing import StreamMetrics
 from unbroken.providers.base import Provider
 from unbroken.response import Response
 from unbroken.transport.base import AsyncBody, AsyncTransport
+from unbroken.transport.split import AsyncSplitTransport
 
 
 class AsyncStream:
@@ -24,19 +26,19 @@ class AsyncStream:
     """
 
     def __init__(self, delivery: Delivery, transport: AsyncTransport) -> None:
-        self._delivery = delivery
+        self._driver = _Driver(delivery, transport)
         self._transport = transport
-        self._batches = _Driver(delivery, transport).batches()
+        self._batches = self._driver.batches()
 
     @property
     def response(self) -> Response:
         """The answer as far as it has come."""
-        return self._delivery.response
+        return self._driver.delivery.response
 
     @property
     def metrics(self) -> StreamMetrics:
         """The timing as far as it is known."""
-        return self._delivery.metrics
+        return self._driver.delivery.metrics
 
     @property
     def text(self) -> AsyncIterator[str]:
@@ -67,7 +69,7 @@ class AsyncStream:
     async def close(self) -> None:
         """Stop here. What had arrived stays in `response`."""
         await self._batches.aclose()
-        self._delivery.cancel(self._transport.now())
+        self._driver.delivery.cancel(self._transport.now())
 
     async def _text(self) -> AsyncGenerator[str, None]:
         async for batch in self._batches:
@@ -82,22 +84,49 @@ class _Driver:
     """
 
     def __init__(self, delivery: Delivery, transport: AsyncTransport) -> None:
-        self._delivery = delivery
+        self.delivery = delivery
         self._transport = transport
         self._body: AsyncBody | None = None
+        self._left = False
 
     async def batches(self) -> AsyncGenerator[list[Event], None]:
         try:
-            while not self._delivery.over:
+            if self.delivery.hedge_after is not None:
+                yield await self._race(self.delivery.hedge_after)
+            while not self.delivery.over:
                 if events := await self._step():
                     yield events
         finally:
             await self._hang_up()
-        self._delivery.conclude()
+        self.delivery.conclude()
+
+    async def first(self) -> list[Event]:
+        """As a lane of a race: everything until there is content, or nothing."""
+        events: list[Event] = []
+        while not (self._left or self.delivery.over or self.delivery.begun):
+            events += await self._step()
+        if self._left:
+            await self._hang_up()
+        return events if self.delivery.begun else []
+
+    async def abandon(self) -> None:
+        """As a lane of a race: the other was faster."""
+        self._left = True
+        await self._hang_up()
+
+    async def _race(self, after: float) -> list[Event]:
+        """Ask a rival too if there is no content in time; go on with whoever speaks first."""
+        rival = _Driver(self.delivery.rival(), self._transport)
+        won, events = await self._transport.race(self, rival, after)
+        if won:
+            self.delivery, rival.delivery = rival.delivery, self.delivery
+            self._body, rival._body = rival._body, self._body
+        self.delivery.outran(rival.delivery, self._transport.now())
+        return events
 
     async def _step(self) -> list[Event]:
         """Wait for one thing, the connection or more of the answer, and tell the delivery."""
-        delivery, now = self._delivery, self._transport.now
+        delivery, now = self.delivery, self._transport.now
         try:
             if self._body is None or not delivery.reading:
                 await self._open()
@@ -108,7 +137,7 @@ class _Driver:
             return delivery.lost(error, now())
 
     async def _open(self) -> None:
-        delivery, transport = self._delivery, self._transport
+        delivery, transport = self.delivery, self._transport
         await self._hang_up()
         attempt = delivery.next_attempt(transport.now())
         if attempt.delay:
@@ -119,53 +148,59 @@ class _Driver:
     async def _hang_up(self) -> None:
         body, self._body = self._body, None
         if body is not None:
-            await body.close(reusable=self._delivery.whole)
+            await body.close(reusable=self.delivery.whole)
 
 
 class AsyncClient:
     """Answers from any provider, for callers that await. Use it as an async context manager.
 
     `api_key` and `base_url` are for whatever provider is asked, or mappings by provider name;
-    otherwise the environment and `.env` are asked. `transport` replaces real HTTP. One client
-    serves many tasks of one event loop.
+    otherwise the environment and `.env` are asked. `routes` gives names to lists of models that
+    stand in for each other, `limits` bounds what is asked of a provider, by its name; both may
+    stand in `unbroken.toml`. `transport` replaces real HTTP. One client serves many tasks of one
+    event loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # settings, by keyword
         self,
         *,
         api_key: OneOrEach = None,
         base_url: OneOrEach = None,
         timeouts: Timeouts | None = None,
         recovery: RecoveryPolicy | None = None,
+        routes: Mapping[str, Sequence[str]] | None = None,
+        limits: Mapping[str, Limits] | None = None,
         transport: AsyncTransport | None = None,
     ) -> None:
-        self._settings = Settings(
-            api_key,
-            base_url,
-            timeouts or Timeouts(),
-            recovery or RecoveryPolicy(),
-            environment(),
+        self._settings = settings(
+            api_key=api_key,
+            base_url=base_url,
+            timeouts=timeouts,
+            recovery=recovery,
+            routes=routes,
+            limits=limits,
         )
         self._given = transport
         self._made: dict[str, AsyncTransport] = {}
 
     def stream(
-        self, model: str | None, prompt: Prompt, **parameters: Unpack[Parameters]
+        self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]
     ) -> AsyncStream:
-        """Ask, and get the answer as it comes. `model` is `provider/model`; None: the default.
+        """Ask, and get the answer as it comes. `model` is `provider/model`, the name of a route, or
+        a list of them to fall back on; None: the default.
 
         Raises at once what is wrong with the request itself; everything else is raised while
         iterating.
         """
-        provider, delivery = plan(self._settings, model, prompt, parameters, stream=True)
-        return AsyncStream(delivery, self._transport(provider))
+        providers, delivery = plan(self._settings, model, prompt, parameters, stream=True)
+        return AsyncStream(delivery, self._transport(providers))
 
     async def complete(
-        self, model: str | None, prompt: Prompt, **parameters: Unpack[Parameters]
+        self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]
     ) -> Response:
         """Ask, and get the answer in one piece. Raises an UnbrokenError if there is none."""
-        provider, delivery = plan(self._settings, model, prompt, parameters, stream=False)
-        async with AsyncStream(delivery, self._transport(provider)) as stream:
+        providers, delivery = plan(self._settings, model, prompt, parameters, stream=False)
+        async with AsyncStream(delivery, self._transport(providers)) as stream:
             async for _ in stream.batches():
                 pass
         return stream.response
@@ -181,13 +216,20 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def _transport(self, provider: Provider) -> AsyncTransport:
+    def _transport(self, providers: Sequence[Provider]) -> AsyncTransport:
+        """The world of a route: the network, this process, or both."""
         if self._given is not None:
             return self._given
-        kind = provider.name if provider.in_process else "http"
-        if kind not in self._made:
-            self._made[kind] = provider.in_process.aio() if provider.in_process else _http()
-        return self._made[kind]
+        inside = {host(p): self._kind(p.name, p.in_process.aio) for p in providers if p.in_process}
+        if len(inside) == 1 and all(provider.in_process for provider in providers):
+            return next(iter(inside.values()))
+        network = self._kind("", _http)
+        return AsyncSplitTransport(inside, network) if inside else network
+
+    def _kind(self, name: str, make: Callable[[], AsyncTransport]) -> AsyncTransport:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
 
 def _http() -> AsyncTransport:

@@ -6,13 +6,18 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
-from unbroken.engine.delivery import Delivery, Question
+from unbroken.client._config import load
+from unbroken.engine.delivery import Delivery
+from unbroken.engine.health import Gate, Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
+from unbroken.engine.recovery import Question
 from unbroken.errors import AuthenticationFailed, ConfigurationError, LocalProtocolError
+from unbroken.events import Usage
 from unbroken.messages import (
     Prompt,
     Request,
@@ -22,7 +27,7 @@ from unbroken.messages import (
     tool_choice_from,
     tool_from,
 )
-from unbroken.metrics.prices import quote
+from unbroken.metrics.prices import context_window, quote
 from unbroken.providers import registry
 from unbroken.providers.base import Provider
 from unbroken.response import unpriced
@@ -53,20 +58,27 @@ class Parameters(TypedDict, total=False):
     extra: dict[str, Any]
     timeouts: Timeouts
     recovery: RecoveryPolicy
+    hedge_after: float
 
+
+Models = str | Sequence[str] | None
+"""`provider/model`, the name of a route, or a list of both: each stands in for the one before."""
 
 OneOrEach = str | Mapping[str, str] | None
 """A value for whatever provider is used, or one for each by the provider's name."""
 
 
-class Settings(Struct, frozen=True):
+class Settings(Struct, frozen=True, kw_only=True):
     """What a client was given; `env` is the environment with `.env` below it."""
 
-    api_key: OneOrEach
-    base_url: OneOrEach
+    api_key: OneOrEach = None
+    base_url: OneOrEach = None
     timeouts: Timeouts
     recovery: RecoveryPolicy
+    routes: Mapping[str, Sequence[str]] = {}
+    limits: Mapping[str, Limits] = {}
     env: Mapping[str, str]
+    gates: dict[tuple[str, str, str], Gate]
 
 
 def environment(directory: str = ".") -> dict[str, str]:
@@ -78,6 +90,30 @@ def environment(directory: str = ".") -> dict[str, str]:
 
     said = {name: value for name, value in dotenv_values(path).items() if value is not None}
     return said | dict(os.environ)
+
+
+def settings(
+    *,
+    api_key: OneOrEach,
+    base_url: OneOrEach,
+    timeouts: Timeouts | None,
+    recovery: RecoveryPolicy | None,
+    routes: Mapping[str, Sequence[str]] | None,
+    limits: Mapping[str, Limits] | None,
+) -> Settings:
+    """What was given, over what the environment and the configuration file say."""
+    env = environment()
+    config = load(env)
+    return Settings(
+        api_key=api_key,
+        base_url=base_url,
+        timeouts=timeouts or Timeouts(),
+        recovery=recovery or RecoveryPolicy(),
+        routes={**config.routes, **(routes or {})},
+        limits={**config.limits, **(limits or {})},
+        env=env,
+        gates={},
+    )
 
 
 def default_model(env: Mapping[str, str]) -> str:
@@ -96,21 +132,71 @@ def configured(env: Mapping[str, str]) -> list[str]:
 
 
 def plan(
-    settings: Settings, model: str | None, prompt: Prompt, parameters: Parameters, *, stream: bool
-) -> tuple[Provider, Delivery]:
+    settings: Settings, models: Models, prompt: Prompt, parameters: Parameters, *, stream: bool
+) -> tuple[list[Provider], Delivery]:
     """Whom to ask and the delivery that does it. Raises ConfigurationError, LocalProtocolError
     or AuthenticationFailed; nothing has been sent then.
     """
-    named = model or default_model(settings.env)
-    elsewhere = isinstance(settings.base_url, str)
-    provider, wire_model = registry.resolve(named, elsewhere=elsewhere)
+    names = _route(settings, models)
+    route = [_question(settings, name, prompt, parameters, stream=stream) for name in names]
+    providers = [question.provider for question in route]
     timeouts = parameters.get("timeouts") or settings.timeouts
     recovery = parameters.get("recovery") or settings.recovery
-    request = _request(wire_model, prompt, parameters, stream=stream)
-    http = provider.http_request(request, _key(settings, provider), _base_url(settings, provider))
-    question = Question(provider, request, http)
-    price = unpriced if provider.in_process else quote
-    return provider, Delivery(question, timeouts, recovery, random.random, price)
+    if (hedge := parameters.get("hedge_after")) is not None:
+        recovery = msgspec.structs.replace(recovery, hedge_after=hedge)
+    return providers, Delivery(route, timeouts, recovery, random.random, _price)
+
+
+def _route(settings: Settings, models: Models) -> list[str]:
+    """The names of the models in the order they are asked, routes written out."""
+    asked = (
+        [models or default_model(settings.env)]
+        if models is None or isinstance(models, str)
+        else models
+    )
+    if isinstance(asked, bytes) or not all(isinstance(name, str) for name in asked):
+        raise LocalProtocolError("model is a name, or a list of names to fall back on in order")
+    names = [one for name in asked for one in settings.routes.get(name, (name,))]
+    if not names:
+        raise LocalProtocolError("the list of models is empty")
+    return list(dict.fromkeys(names))
+
+
+def _price(name: str, model: str, usage: Usage) -> float | None:
+    """What an answer cost; a simulated one nothing, whatever model it plays."""
+    return (
+        unpriced(name, model, usage)
+        if registry.provider(name).in_process
+        else quote(name, model, usage)
+    )
+
+
+def host(provider: Provider) -> str:
+    """The host name under which a provider is asked."""
+    return urlsplit(provider.base_url).hostname or ""
+
+
+def _question(
+    settings: Settings, name: str, prompt: Prompt, parameters: Parameters, *, stream: bool
+) -> Question:
+    """What one model of the route is asked."""
+    provider, model = registry.resolve(name, elsewhere=isinstance(settings.base_url, str))
+    request = _request(model, prompt, parameters, stream=stream)
+    key, base_url = _key(settings, provider), _base_url(settings, provider)
+    return Question(
+        provider=provider,
+        request=request,
+        http=provider.http_request(request, key, base_url),
+        resend=lambda again: provider.http_request(again, key, base_url),
+        follow=lambda cursor: provider.resume_request(cursor, key, base_url),
+        gate=_gate(settings, (provider.name, base_url, key)),
+        window=context_window,
+    )
+
+
+def _gate(settings: Settings, place: tuple[str, str, str]) -> Gate:
+    """What all calls of this client to one provider with one key share."""
+    return settings.gates.setdefault(place, Gate(settings.limits.get(place[0])))
 
 
 def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool) -> Request:
@@ -129,7 +215,11 @@ def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool
     )
 
 
-_ELSEWHERE = ("timeouts", "recovery")  # parameters of the call that are not part of the question
+_ELSEWHERE = (
+    "timeouts",
+    "recovery",
+    "hedge_after",
+)  # parameters of the call that are not part of the question
 
 
 def _checked(given: dict[str, Any], model: str) -> Request:

@@ -1,11 +1,12 @@
 """The driver for callers that block. Its twin is `_async.py`: change both, in the same order."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
-from unbroken.client._plan import OneOrEach, Parameters, Settings, environment, plan
+from unbroken.client._plan import Models, OneOrEach, Parameters, host, plan, settings
 from unbroken.engine.delivery import Delivery
+from unbroken.engine.health import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.errors import TransportError
 from unbroken.events import Event, TextDelta
@@ -14,6 +15,7 @@ from unbroken.metrics.timing import StreamMetrics
 from unbroken.providers.base import Provider
 from unbroken.response import Response
 from unbroken.transport.base import Body, Transport
+from unbroken.transport.split import SplitTransport
 
 
 class Stream:
@@ -24,19 +26,19 @@ class Stream:
     """
 
     def __init__(self, delivery: Delivery, transport: Transport) -> None:
-        self._delivery = delivery
+        self._driver = _Driver(delivery, transport)
         self._transport = transport
-        self._batches = _Driver(delivery, transport).batches()
+        self._batches = self._driver.batches()
 
     @property
     def response(self) -> Response:
         """The answer as far as it has come."""
-        return self._delivery.response
+        return self._driver.delivery.response
 
     @property
     def metrics(self) -> StreamMetrics:
         """The timing as far as it is known."""
-        return self._delivery.metrics
+        return self._driver.delivery.metrics
 
     @property
     def text(self) -> Iterator[str]:
@@ -67,7 +69,7 @@ class Stream:
     def close(self) -> None:
         """Stop here. What had arrived stays in `response`."""
         self._batches.close()
-        self._delivery.cancel(self._transport.now())
+        self._driver.delivery.cancel(self._transport.now())
 
     def _text(self) -> Generator[str, None, None]:
         for batch in self._batches:
@@ -82,22 +84,49 @@ class _Driver:
     """
 
     def __init__(self, delivery: Delivery, transport: Transport) -> None:
-        self._delivery = delivery
+        self.delivery = delivery
         self._transport = transport
         self._body: Body | None = None
+        self._left = False
 
     def batches(self) -> Generator[list[Event], None, None]:
         try:
-            while not self._delivery.over:
+            if self.delivery.hedge_after is not None:
+                yield self._race(self.delivery.hedge_after)
+            while not self.delivery.over:
                 if events := self._step():
                     yield events
         finally:
             self._hang_up()
-        self._delivery.conclude()
+        self.delivery.conclude()
+
+    def first(self) -> list[Event]:
+        """As a lane of a race: everything until there is content, or nothing."""
+        events: list[Event] = []
+        while not (self._left or self.delivery.over or self.delivery.begun):
+            events += self._step()
+        if self._left:
+            self._hang_up()
+        return events if self.delivery.begun else []
+
+    def abandon(self) -> None:
+        """As a lane of a race: the other was faster."""
+        self._left = True
+        self._hang_up()
+
+    def _race(self, after: float) -> list[Event]:
+        """Ask a rival too if there is no content in time; go on with whoever speaks first."""
+        rival = _Driver(self.delivery.rival(), self._transport)
+        won, events = self._transport.race(self, rival, after)
+        if won:
+            self.delivery, rival.delivery = rival.delivery, self.delivery
+            self._body, rival._body = rival._body, self._body
+        self.delivery.outran(rival.delivery, self._transport.now())
+        return events
 
     def _step(self) -> list[Event]:
         """Wait for one thing, the connection or more of the answer, and tell the delivery."""
-        delivery, now = self._delivery, self._transport.now
+        delivery, now = self.delivery, self._transport.now
         try:
             if self._body is None or not delivery.reading:
                 self._open()
@@ -108,7 +137,7 @@ class _Driver:
             return delivery.lost(error, now())
 
     def _open(self) -> None:
-        delivery, transport = self._delivery, self._transport
+        delivery, transport = self.delivery, self._transport
         self._hang_up()
         attempt = delivery.next_attempt(transport.now())
         if attempt.delay:
@@ -119,51 +148,54 @@ class _Driver:
     def _hang_up(self) -> None:
         body, self._body = self._body, None
         if body is not None:
-            body.close(reusable=self._delivery.whole)
+            body.close(reusable=self.delivery.whole)
 
 
 class Client:
     """Answers from any provider, for callers that block. Use it as a context manager.
 
     `api_key` and `base_url` are for whatever provider is asked, or mappings by provider name;
-    otherwise the environment and `.env` are asked. `transport` replaces real HTTP. One client
-    serves many threads.
+    otherwise the environment and `.env` are asked. `routes` gives names to lists of models that
+    stand in for each other, `limits` bounds what is asked of a provider, by its name; both may
+    stand in `unbroken.toml`. `transport` replaces real HTTP. One client serves many threads.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # settings, by keyword
         self,
         *,
         api_key: OneOrEach = None,
         base_url: OneOrEach = None,
         timeouts: Timeouts | None = None,
         recovery: RecoveryPolicy | None = None,
+        routes: Mapping[str, Sequence[str]] | None = None,
+        limits: Mapping[str, Limits] | None = None,
         transport: Transport | None = None,
     ) -> None:
-        self._settings = Settings(
-            api_key,
-            base_url,
-            timeouts or Timeouts(),
-            recovery or RecoveryPolicy(),
-            environment(),
+        self._settings = settings(
+            api_key=api_key,
+            base_url=base_url,
+            timeouts=timeouts,
+            recovery=recovery,
+            routes=routes,
+            limits=limits,
         )
         self._given = transport
         self._made: dict[str, Transport] = {}
 
-    def stream(self, model: str | None, prompt: Prompt, **parameters: Unpack[Parameters]) -> Stream:
-        """Ask, and get the answer as it comes. `model` is `provider/model`; None: the default.
+    def stream(self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]) -> Stream:
+        """Ask, and get the answer as it comes. `model` is `provider/model`, the name of a route, or
+        a list of them to fall back on; None: the default.
 
         Raises at once what is wrong with the request itself; everything else is raised while
         iterating.
         """
-        provider, delivery = plan(self._settings, model, prompt, parameters, stream=True)
-        return Stream(delivery, self._transport(provider))
+        providers, delivery = plan(self._settings, model, prompt, parameters, stream=True)
+        return Stream(delivery, self._transport(providers))
 
-    def complete(
-        self, model: str | None, prompt: Prompt, **parameters: Unpack[Parameters]
-    ) -> Response:
+    def complete(self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]) -> Response:
         """Ask, and get the answer in one piece. Raises an UnbrokenError if there is none."""
-        provider, delivery = plan(self._settings, model, prompt, parameters, stream=False)
-        with Stream(delivery, self._transport(provider)) as stream:
+        providers, delivery = plan(self._settings, model, prompt, parameters, stream=False)
+        with Stream(delivery, self._transport(providers)) as stream:
             for _ in stream.batches():
                 pass
         return stream.response
@@ -179,13 +211,20 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _transport(self, provider: Provider) -> Transport:
+    def _transport(self, providers: Sequence[Provider]) -> Transport:
+        """The world of a route: the network, this process, or both."""
         if self._given is not None:
             return self._given
-        kind = provider.name if provider.in_process else "http"
-        if kind not in self._made:
-            self._made[kind] = provider.in_process.sync() if provider.in_process else _http()
-        return self._made[kind]
+        inside = {host(p): self._kind(p.name, p.in_process.sync) for p in providers if p.in_process}
+        if len(inside) == 1 and all(provider.in_process for provider in providers):
+            return next(iter(inside.values()))
+        network = self._kind("", _http)
+        return SplitTransport(inside, network) if inside else network
+
+    def _kind(self, name: str, make: Callable[[], Transport]) -> Transport:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
 
 def _http() -> Transport:

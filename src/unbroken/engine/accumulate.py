@@ -8,12 +8,15 @@ from typing import Any
 
 import msgspec
 
+from unbroken.engine.recovery import Delivered
+from unbroken.engine.seam import Channel
 from unbroken.events import (
     ChoiceEnd,
     Citation,
     Event,
     FinishReason,
     MessageStart,
+    OtherEvent,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -85,6 +88,18 @@ class _Choice:
             return None
 
 
+_COUNTED = tuple(name for name in Usage.__struct_fields__ if name != "source")
+
+
+def together(one: Usage | None, other: Usage | None) -> Usage | None:
+    """The usage of two attempts; it is partial if either is."""
+    if one is None or other is None:
+        return one or other
+    sums = {name: getattr(one, name) + getattr(other, name) for name in _COUNTED}
+    source = one.source if other.source == "reported" else other.source
+    return Usage(**sums, source=source)
+
+
 class Accumulator:
     """Takes events as they come; knows the answer so far."""
 
@@ -94,13 +109,15 @@ class Accumulator:
         self._expected = choices
         self.usage: Usage | None = None
         self._choices: dict[int, _Choice] = {}
+        self._asides = 0
         self._fold: dict[type, Any] = {
             MessageStart: self._start,
             ReasoningDelta: self._reasoning,
             RefusalDelta: lambda e: self._at(e.choice).refusal.append(e.text),
             ToolCallStart: self._call,
             ToolCallDelta: lambda e: self._at(e.choice).calls[e.index].pieces.append(e.arguments),
-            Citation: lambda e: self._at(e.choice).citations.append(e.data),
+            Citation: self._citation,
+            OtherEvent: self._aside,
             UsageReport: self._usage,
             ChoiceEnd: self._end,
         }
@@ -130,6 +147,30 @@ class Accumulator:
                 if fold is not None:
                     fold(event)
 
+    def delivered(self) -> Delivered:
+        """What somebody who has read every event holds, by channel."""
+        texts: dict[Channel, str] = {}
+        names: dict[Channel, str] = {}
+        for at, choice in self._choices.items():
+            texts["text", at, 0] = "".join(choice.text)
+            texts["refusal", at, 0] = "".join(choice.refusal)
+            for index, call in choice.calls.items():
+                texts["call", at, index] = "".join(call.pieces)
+                names["call", at, index] = call.name
+        thoughts = any(choice.reasoning for choice in self._choices.values())
+        pieces = sum(len(choice.text) for choice in self._choices.values())
+        return Delivered(texts, names, thoughts, self._asides, pieces)
+
+    def name(self, events: list[Event]) -> None:
+        """Another attempt answers: it is its model that is reported."""
+        for event in events:
+            if type(event) is MessageStart:
+                self._start(event)
+
+    def forget(self) -> None:
+        """What was said no longer holds; what it cost does."""
+        self._choices, self._asides = {}, 0
+
     def choices(self, *, complete: bool) -> tuple[Choice, ...]:
         """The choices as they stand, in order; at least one."""
         frozen = (
@@ -154,6 +195,13 @@ class Accumulator:
 
     def _call(self, event: ToolCallStart) -> None:
         self._at(event.choice).calls[event.index] = _Call(event.id, event.name)
+
+    def _citation(self, event: Citation) -> None:
+        self._at(event.choice).citations.append(event.data)
+        self._asides += 1
+
+    def _aside(self, _event: OtherEvent) -> None:
+        self._asides += 1
 
     def _usage(self, event: UsageReport) -> None:
         self.usage = event.usage

@@ -28,6 +28,19 @@ def quote(provider: str, model: str, usage: Usage) -> float | None:
     return float(found.total_price)
 
 
+def context_window(provider: str, model: str) -> int | None:
+    """How many tokens the model's context holds, or None where it is not known."""
+    prices = _prices()
+    if prices is None:
+        return None
+    try:
+        listed = prices.data_snapshot.get_snapshot()
+        _, found = listed.find_provider_model(model, None, provider, None)
+    except LookupError:
+        return None
+    return found.context_window if isinstance(found.context_window, int) else None
+
+
 @cache
 def _prices() -> Any:
     try:

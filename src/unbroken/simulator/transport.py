@@ -13,7 +13,8 @@ from unbroken.errors import ConnectionLost, TimedOut, TransportError
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.steps import Close, End, Hang, Head, Reset, Send, Step, Wait
 from unbroken.simulator.world import Entry, World
-from unbroken.transport.base import Deadlines, HttpRequest
+from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest, Lane
+from unbroken.transport.race import T, race, race_tasks
 
 
 class _Tape:
@@ -76,6 +77,10 @@ class _Clock:
     def pass_by(self, seconds: float) -> None:
         self._now += seconds
 
+    def set(self, now: float) -> None:
+        """Go to a moment, also back: in a race two lanes live through the same seconds."""
+        self._now = now
+
 
 class _Simulated:
     """What both transports share."""
@@ -125,6 +130,21 @@ class SimulatorTransport(_Simulated):
             time.sleep(seconds)
         else:
             self.clock.pass_by(seconds)
+
+    def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
+        """Real time: in threads. Virtual time: one lane after the other, in the same seconds."""
+        if self.clock.real:
+            return race(one, other, after, lambda _thread: None)
+        start = self.now()
+        ahead, ahead_at = one.first(), self.now()
+        if ahead and ahead_at <= start + after:
+            return 0, ahead
+        self.clock.set(start + after if ahead else min(ahead_at, start + after))
+        behind, behind_at = other.first(), self.now()
+        won = 0 if ahead and (not behind or ahead_at <= behind_at) else 1
+        self.clock.set(behind_at if won else ahead_at)
+        (one if won else other).abandon()
+        return won, behind if won else ahead
 
     def close(self) -> None:
         """Nothing is held."""
@@ -176,6 +196,23 @@ class AsyncSimulatorTransport(_Simulated):
         if not self.clock.real:
             self.clock.pass_by(seconds)
         await asyncio.sleep(seconds if self.clock.real else 0)
+
+    async def race(
+        self, one: AsyncLane[T], other: AsyncLane[T], after: float
+    ) -> tuple[int, list[T]]:
+        """Real time: in tasks. Virtual time: one lane after the other, in the same seconds."""
+        if self.clock.real:
+            return await race_tasks(one, other, after)
+        start = self.now()
+        ahead, ahead_at = await one.first(), self.now()
+        if ahead and ahead_at <= start + after:
+            return 0, ahead
+        self.clock.set(start + after if ahead else min(ahead_at, start + after))
+        behind, behind_at = await other.first(), self.now()
+        won = 0 if ahead and (not behind or ahead_at <= behind_at) else 1
+        self.clock.set(behind_at if won else ahead_at)
+        await (one if won else other).abandon()
+        return won, behind if won else ahead
 
     async def close(self) -> None:
         """Nothing is held."""

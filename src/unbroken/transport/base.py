@@ -7,8 +7,8 @@ seconds on the transport's own monotonic clock; a deadline of None means no boun
 What may be raised, by any of them: ConnectFailed, ConnectionLost, TimedOut. Nothing foreign.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -61,6 +61,29 @@ class AsyncBody(Protocol):
         """Let go at once. `reusable`: the answer is whole, the connection may serve again."""
 
 
+T = TypeVar("T")
+
+
+class Lane(Protocol[T]):
+    """One of two that race for the first content."""
+
+    def first(self) -> list[T]:
+        """What came first; empty when nothing will."""
+
+    def abandon(self) -> None:
+        """The other was faster: close what is open, at once. `first` may be under way."""
+
+
+class AsyncLane(Protocol[T]):
+    """`Lane`, awaited; `abandon` follows the cancellation of `first`."""
+
+    def first(self) -> Coroutine[Any, Any, list[T]]:
+        """What came first; empty when nothing will."""
+
+    async def abandon(self) -> None:
+        """The other was faster: close what is open, at once."""
+
+
 class Transport(Protocol):
     """The world, for callers that block."""
 
@@ -69,6 +92,12 @@ class Transport(Protocol):
     def sleep(self, seconds: float, /) -> None: ...
 
     def now(self) -> float: ...
+
+    def race(self, one: Lane[T], other: Lane[T], after: float, /) -> tuple[int, list[T]]:
+        """Start `one`, and `other` once `after` seconds are over or `one` came to nothing.
+
+        Which of them had something first (0 or 1), and what; the slower one is abandoned.
+        """
 
     def close(self) -> None: ...
 
@@ -81,5 +110,10 @@ class AsyncTransport(Protocol):
     async def sleep(self, seconds: float, /) -> None: ...
 
     def now(self) -> float: ...
+
+    async def race(
+        self, one: AsyncLane[T], other: AsyncLane[T], after: float, /
+    ) -> tuple[int, list[T]]:
+        """`Transport.race`, awaited."""
 
     async def close(self) -> None: ...

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import aiohttp
 
 from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut
-from unbroken.transport.base import Deadlines, HttpRequest
+from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest
+from unbroken.transport.race import T, race_tasks
 
 _LINGER = 0.05
 """Seconds to wait for the last chunk of a whole answer, so that its connection can serve again."""
@@ -91,6 +92,12 @@ class AsyncHttpTransport:
     def now(self) -> float:
         """Seconds on the monotonic clock."""
         return time.monotonic()
+
+    async def race(
+        self, one: AsyncLane[T], other: AsyncLane[T], after: float
+    ) -> tuple[int, list[T]]:
+        """Start `one`, and `other` if it is needed; see the port."""
+        return await race_tasks(one, other, after)
 
     async def close(self) -> None:
         """Close all connections."""

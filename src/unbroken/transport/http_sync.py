@@ -1,17 +1,22 @@
 """Real HTTP for callers that block, on urllib3. Why urllib3: docs/adr/0001-http-libraries.md."""
 
+import contextlib
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPResponse
+from typing import TypeVar
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3 import exceptions as theirs
 
 from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
-from unbroken.transport.base import Deadlines, HttpRequest
+from unbroken.transport.base import Deadlines, HttpRequest, Lane
 from unbroken.transport.chunked import ChunkedDecoder
+from unbroken.transport.race import T, race
 
 _READ = 64 * 1024
 _LINGER = 0.05
@@ -44,6 +49,51 @@ def _reason(error: Exception) -> str:
     return str(error.__cause__ or error.__context__ or error)
 
 
+_WAITING: dict[int, socket.socket] = {}
+"""By thread: the socket on which it waits for headers."""
+
+
+class _Watched:
+    """Mixed into urllib3's connections, so that another thread can end the wait for headers."""
+
+    sock: socket.socket | None
+
+    def getresponse(self) -> object:
+        me = threading.get_ident()
+        if self.sock is not None:
+            _WAITING[me] = self.sock
+        try:
+            return super().getresponse()  # type: ignore[misc]  # of the connection it is mixed into
+        finally:
+            _WAITING.pop(me, None)
+
+
+class _Plain(_Watched, urllib3.connection.HTTPConnection):  # type: ignore[misc]  # getresponse
+    """http://"""
+
+
+class _Secure(_Watched, urllib3.connection.HTTPSConnection):  # type: ignore[misc]  # getresponse
+    """https://"""
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Plain  # type: ignore[assignment]  # the protocol is wider than any class
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Secure  # type: ignore[assignment]
+
+
+_POOLS = {"http": _PlainPool, "https": _SecurePool}
+
+
+def _hang_up(sock: socket.socket | None) -> None:
+    """End the connection, also under a thread that reads from it."""
+    if sock is not None:
+        with contextlib.suppress(OSError):  # it is closed already
+            sock.shutdown(socket.SHUT_RDWR)
+
+
 class SyncBody:
     """An answer whose headers have come."""
 
@@ -67,6 +117,7 @@ class SyncBody:
         if reusable and self._at_end():
             self._response.release_conn()
         else:
+            _hang_up(getattr(self._response.connection, "sock", None))
             self._response.close()
 
     def _dechunked(self, raw: Callable[[int], bytes]) -> bytes:
@@ -115,11 +166,14 @@ def _raw_reader(response: urllib3.BaseHTTPResponse) -> Callable[[int], bytes] | 
     return None
 
 
+Manager = TypeVar("Manager", bound=urllib3.PoolManager)
+
+
 class HttpTransport:
     """The world over urllib3. Proxies are taken from the environment."""
 
     def __init__(self) -> None:
-        self._direct = urllib3.PoolManager(maxsize=100)
+        self._direct = _watched(urllib3.PoolManager(maxsize=100))
         self._proxied: dict[str, urllib3.ProxyManager] = {}
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> SyncBody:
@@ -150,6 +204,10 @@ class HttpTransport:
         """Seconds on the monotonic clock."""
         return time.monotonic()
 
+    def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
+        """Start `one`, and `other` if it is needed; see the port."""
+        return race(one, other, after, lambda thread: _hang_up(_WAITING.get(thread)))
+
     def close(self) -> None:
         """Close all idle connections."""
         for pool in (self._direct, *self._proxied.values()):
@@ -161,8 +219,13 @@ class HttpTransport:
         if not proxy or proxy_bypass(target.host or ""):
             return self._direct
         if proxy not in self._proxied:
-            self._proxied[proxy] = urllib3.ProxyManager(proxy)
+            self._proxied[proxy] = _watched(urllib3.ProxyManager(proxy))
         return self._proxied[proxy]
+
+
+def _watched(manager: Manager) -> Manager:
+    manager.pool_classes_by_scheme = _POOLS
+    return manager
 
 
 def _left(deadline: float | None, now: float) -> float | None:

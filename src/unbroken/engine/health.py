@@ -1,0 +1,133 @@
+"""What all calls to one provider and key share: its circuit and its limits.
+
+A provider that keeps failing is skipped for a while (circuit breaker: closed, open, and half open
+for one probe). Limits in requests and tokens a minute are waited for instead of running into a
+429, and the provider's own words about what is left are believed. Time comes in as an argument.
+"""
+
+import re
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from unbroken.errors import ConnectFailed, Overloaded, ServerError, TimedOut, UnbrokenError
+
+_FAILURES = 3
+"""Failures in a row that open a circuit; silence and a refused connection open it at once."""
+
+_COOLDOWN, _LONGEST = 5.0, 15.0
+"""Seconds that a circuit stays open: doubled by each probe that fails, up to the longest."""
+
+
+_BELIEF = 60.0
+"""Seconds that a header may keep us waiting; past them the provider has to say 429 itself."""
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may be asked of one provider with one key: requests and tokens a minute."""
+
+    rpm: float | None = None
+    tpm: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"limit {name}={value} must be more than 0 a minute")
+
+
+class _Bucket:
+    """Refilled steadily, a tenth of a minute's worth at most, so that no minute sees much more
+    than the limit. May be overdrawn: then whoever comes next waits.
+    """
+
+    def __init__(self, per_minute: float) -> None:
+        self._size, self._rate = max(1.0, per_minute / 10), per_minute / 60
+        self._left, self._at = self._size, 0.0
+
+    def take(self, amount: float, now: float) -> float:
+        """Take `amount`; the seconds until it will have been there."""
+        self._refill(now)
+        wait = max(0.0, min(amount, self._size) - self._left) / self._rate
+        self._left -= amount
+        return wait
+
+    def give_back(self, amount: float) -> None:
+        """Less, or more, was used than had been taken."""
+        self._left = min(self._size, self._left + amount)
+
+    def _refill(self, now: float) -> None:
+        self._left = min(self._size, self._left + (now - self._at) * self._rate)
+        self._at = now
+
+
+class Gate:
+    """The way to one provider with one key."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        self._requests = None if limits.rpm is None else _Bucket(limits.rpm)
+        self._tokens = None if limits.tpm is None else _Bucket(limits.tpm)
+        self._failures = 0
+        self._cooldown = _COOLDOWN
+        self._closed_until = 0.0  # the circuit is open until then
+        self._probing = False
+        self._empty_until = 0.0  # the provider said that nothing is left until then
+
+    def ready(self, now: float) -> bool:
+        """Whether the circuit lets a request through: closed, or due for a probe."""
+        return now >= self._closed_until and not self._probing
+
+    def enter(self, now: float, tokens: float) -> float:
+        """A request of about so many tokens wants to go: the seconds it waits for its turn."""
+        self._probing = self._failures >= _FAILURES
+        turns = [b.take(n, now) for b, n in ((self._requests, 1.0), (self._tokens, tokens)) if b]
+        return max(0.0, self._empty_until - now, *turns)
+
+    def wait(self, now: float) -> float:
+        """The seconds that the provider has asked everybody to wait."""
+        return max(0.0, self._empty_until - now)
+
+    def used(self, expected: float, tokens: float) -> None:
+        """An answer is over: what it really used."""
+        if self._tokens is not None:
+            self._tokens.give_back(expected - tokens)
+
+    def worked(self) -> None:
+        """Content came: the circuit is closed."""
+        self._failures, self._cooldown, self._probing = 0, _COOLDOWN, False
+
+    def left(self) -> None:
+        """The caller left before it was known: somebody else may probe."""
+        self._probing = False
+
+    def failed(self, error: UnbrokenError, now: float) -> None:
+        """An attempt failed."""
+        self._probing = False
+        if not isinstance(error, TimedOut | ConnectFailed | ServerError | Overloaded):
+            return
+        probe = self._failures >= _FAILURES
+        at_once = isinstance(error, TimedOut | ConnectFailed)
+        self._failures = max(self._failures + 1, _FAILURES if at_once else 0)
+        if self._failures >= _FAILURES:
+            self._cooldown = min(_LONGEST, self._cooldown * 2) if probe else _COOLDOWN
+            self._closed_until = now + self._cooldown
+
+    def learn(self, headers: Mapping[str, str], now: float) -> None:
+        """Believe the provider's headers about what is left of its limits."""
+        for kind in ("requests", "tokens"):
+            if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0":
+                reset = _seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
+                self._empty_until = max(self._empty_until, now + min(reset, _BELIEF))
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+
+
+def _seconds(span: str) -> float:
+    """`6m0s`, `20ms`, `1.5s`: OpenAI, "Rate limits in headers"; a plain number is seconds."""
+    try:
+        return float(span)
+    except ValueError:
+        return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(span))
