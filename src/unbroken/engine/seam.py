@@ -186,7 +186,7 @@ class Continued(Replayed):
             return len(self._told) >= _ECHO
         tail = self._told[-_WINDOW:]
         longer = range(len(tail) - max(_OVERLAP, len(said) + 1) + 1)
-        return any(tail.startswith(said, at) and _whole_word(tail, at) for at in longer)
+        return any(tail.startswith(said, at) for at in longer)
 
     def _repeated(self, said: str) -> int:
         """How many characters at the beginning of `said` were delivered before."""
@@ -195,20 +195,16 @@ class Continued(Replayed):
             return len(told)
         for at in range(max(0, len(told) - _WINDOW), len(told) - _OVERLAP + 1):
             again = told[at:]
-            if said.startswith(again) and _telling(told, at, again):
+            if said.startswith(again) and _telling(told, again):
                 return len(again)
         return _common(said, self._space)
 
 
-def _telling(told: str, at: int, again: str) -> bool:
-    """Words said twice at a seam that nobody says twice: whole ones, three, and no pattern."""
-    if not _whole_word(told, at) or len(again.split()) < 3:
+def _telling(told: str, again: str) -> bool:
+    """Words said twice at a seam that nobody says twice: three of them, and no pattern."""
+    if len(again.split()) < 3:
         return False
     return not told.endswith(again + again) and not _periodic(again)
-
-
-def _whole_word(text: str, at: int) -> bool:
-    return at == 0 or text[at].isspace() or text[at - 1].isspace()
 
 
 def _periodic(text: str) -> bool:

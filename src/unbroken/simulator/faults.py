@@ -2,7 +2,13 @@
 
 from collections.abc import Callable
 
-from unbroken.errors import RateLimited, error_class
+from unbroken.errors import (
+    ContentFiltered,
+    ContextTooLong,
+    ProviderError,
+    QuotaExhausted,
+    error_class,
+)
 from unbroken.messages import Request
 from unbroken.simulator.scenario import Fault
 from unbroken.simulator.steps import (
@@ -18,16 +24,18 @@ from unbroken.simulator.steps import (
 )
 from unbroken.wire.codec import Codec, Frame
 
+_KINDS: dict[str, type[ProviderError]] = {
+    "insufficient_quota": QuotaExhausted,
+    "context_length_exceeded": ContextTooLong,
+    "content_filter": ContentFiltered,
+}
+
 
 def _status(_steps: list[Step], fault: Fault, codec: Codec) -> list[Step]:
-    kind = error_class(fault.status)
-    error = kind(fault.message, status=fault.status, retry_after=fault.retry_after)
-    if (
-        fault.status == 429
-        and isinstance(error, RateLimited)
-        and fault.type == "insufficient_quota"
-    ):
-        error.code = fault.type
+    """A refusal by status; for some types the provider's own code says more than it."""
+    kind = _KINDS.get(fault.type, error_class(fault.status))
+    code = fault.type if fault.type in _KINDS else ""
+    error = kind(fault.message, status=fault.status, code=code, retry_after=fault.retry_after)
     return refuse(error, codec)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct
 
+from unbroken.errors import BadRequest
 from unbroken.events import (
     ChoiceEnd,
     Event,
@@ -28,12 +29,14 @@ from unbroken.simulator import prose, toolplay
 from unbroken.simulator.dice import Dice
 from unbroken.simulator.faults import FAULTS
 from unbroken.simulator.scenario import Fault, Scenario, pace_of
-from unbroken.simulator.steps import JSON, SIMULATED, End, Head, Send, Step, Wait
+from unbroken.simulator.steps import JSON, SIMULATED, End, Head, Send, Step, Wait, refuse
 from unbroken.wire.codec import Codec, Frame
 
 
 def play(request: Request, codec: Codec, scenario: Scenario, number: int) -> list[Step]:
     """The steps that answer the `number`th request (from 1) of this scenario."""
+    if request.partial_turn and scenario.prefill == "refuse":
+        return refuse(BadRequest(_NO_PREFILL, status=400, code="invalid_request_error"), codec)
     steps = (
         _streamed(request, codec, scenario) if request.stream else _whole(request, codec, scenario)
     )
@@ -46,6 +49,9 @@ def play(request: Request, codec: Codec, scenario: Scenario, number: int) -> lis
 def _hit(steps: list[Step], fault: Fault, codec: Codec, number: int) -> list[Step]:
     spared = 0 < fault.times < number
     return steps if spared else FAULTS[fault.kind](steps, fault, codec)
+
+
+_NO_PREFILL = "This model does not support assistant message prefill."
 
 
 # The answer
@@ -96,9 +102,19 @@ def _part(request: Request, scenario: Scenario, index: int) -> _Part:
     if full is None:
         seed = f"{request.seed or scenario.seed}/{request.model}/{index}/{_prompt(request)}"
         full = prose.answer(_question(request), seed, scenario.tokens)
-    begun = request.partial_turn
-    text = full.removeprefix(begun)
-    return _text_part(request, text, index)
+    return _text_part(request, _rest(full, request.partial_turn, scenario), index)
+
+
+def _rest(full: str, begun: str, scenario: Scenario) -> str:
+    """What is left to say of an answer that the request already begins."""
+    if not begun or scenario.prefill == "echo":
+        return full
+    if scenario.prefill == "other":
+        return full[: len(begun) * 2 // 3] + prose.answer("something else", begun, scenario.tokens)
+    rest = full.removeprefix(begun)
+    if scenario.prefill == "again":
+        rest = "".join(prose.pieces(begun)[-4:]) + rest
+    return rest
 
 
 def _text_part(request: Request, text: str, index: int) -> _Part:

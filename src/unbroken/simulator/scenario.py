@@ -7,6 +7,8 @@ header `x-unbroken-scenario` in the same syntax, or from a TOML file. Later sour
 import math
 import tomllib
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -59,7 +61,9 @@ class Scenario(Struct, frozen=True, kw_only=True):
 
     `ttft`: seconds to the first token; `tps`: tokens per second after it; `tokens`: length of the
     answer; `text`: the answer itself; `body`: the bytes of the answer as they are, for what no
-    encoder of ours would send.
+    encoder of ours would send. `prefill`: what becomes of an answer that the request begins:
+    it goes on `exact`ly, is `refuse`d with a 400, is said from its beginning (`echo`), has its
+    last words said `again`, or soon becomes an`other` one.
     """
 
     ttft: float | None = None
@@ -68,6 +72,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     seed: int = 0
     text: str | None = None
     body: bytes | None = None
+    prefill: Literal["exact", "refuse", "echo", "again", "other"] = "exact"
     faults: tuple[Fault, ...] = ()
 
 
@@ -137,6 +142,12 @@ def _fault(text: str) -> dict[str, str]:
 
 def _wrong(message: str) -> BadRequest:
     return BadRequest(message, status=400, code="invalid_scenario")
+
+
+@cache
+def named() -> dict[str, Scenario]:
+    """The scenarios that have a name of their own: `sim/NAME` plays one."""
+    return load(files(__package__).joinpath("named.toml").read_text("utf-8"))
 
 
 def load(text: str) -> dict[str, Scenario]:

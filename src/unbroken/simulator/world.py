@@ -11,7 +11,7 @@ from msgspec import Struct
 from unbroken.errors import BadRequest, NotFound, ProviderError
 from unbroken.messages import Request
 from unbroken.simulator.player import play
-from unbroken.simulator.scenario import PACES, Scenario, parse
+from unbroken.simulator.scenario import PACES, Scenario, named, parse
 from unbroken.simulator.steps import JSON, End, Head, Send, Step, refuse
 from unbroken.wire import anthropic_messages, openai_chat
 from unbroken.wire.codec import Codec
@@ -69,7 +69,8 @@ class World:
             raise BadRequest("messages is empty", status=400, code="invalid_request_error")
         model, _, query = asked.model.removeprefix("sim/").partition("?")
         entry.model = model
-        scenario = self._scenarios.get(model, self._scenarios.get("*", Scenario()))
+        known = named() | self._scenarios
+        scenario = known.get(model, self._scenarios.get("*", Scenario()))
         scenario = parse(query, scenario) if query else scenario
         if header := headers.get(HEADER):
             scenario = parse(header, scenario)
