@@ -26,6 +26,7 @@ class Course:
         self.way = Way(0, "start")
         self.cut: UnbrokenError | None = None  # why the latest way had to be chosen
         self._held: Delivered | None = None  # what the caller had by then
+        self._authors: frozenset[int] = frozenset()
         self._tries = [0] * len(route)
         self._barred: frozenset[tuple[int, How]] = frozenset()
 
@@ -74,6 +75,7 @@ class Course:
             at=before.at,
             error=cause,
             delivered=held,
+            authors=self._authors,
             resumable=last.cursor is not None,
             tries=self._tries,
             barred=self._barred,
@@ -105,6 +107,14 @@ class Course:
         calls = {channel: text for channel, text in held.texts.items() if channel[0] == "call"}
         this.seam = Continued(held.text, sent, calls, held.names)
         return question.resend(request)
+
+    def wrote(self) -> None:
+        """This question's answer is part of what is delivered."""
+        self._authors |= {self.way.at}
+
+    def forget(self) -> None:
+        """What was delivered no longer holds."""
+        self._authors = frozenset()
 
     def resumed(self) -> list[Event]:
         """What the caller is told with the first content that comes on this way."""

@@ -229,6 +229,7 @@ class Delivery:
     def conclude(self) -> None:
         """Raise what went wrong, if it did."""
         if self._failure is not None:
+            self._failure.response, self._failure.attempts = self.response, tuple(self._attempts)
             raise self._failure
 
     def rival(self) -> "Delivery":
@@ -237,13 +238,11 @@ class Delivery:
 
     def outran(self, other: "Delivery", now: float) -> None:
         """This one answers; what the other one tried is remembered."""
-        tried = [*other._attempts]
         if other._state in _TRYING:
-            tried.append(other._record(None, now))
+            other._attempts.append(other._record(None, now))
             other._try.question.gate.left()
-        self._attempts[:0] = tried
-        starts = [one._watch.started for one in (self, other) if one._watch.started is not None]
-        self._watch.started = min(starts, default=None)
+        self._attempts[:0] = other._attempts
+        self._watch.since(other._watch)
 
     # Content
 
@@ -285,6 +284,7 @@ class Delivery:
         if not any(type(event) in _BEGINS for event in events):
             return events  # it was all said before
         self._watch.content(now)
+        self._course.wrote()
         if self._notices:
             events, self._notices = [*self._notices, *events], []
         return events
@@ -311,6 +311,7 @@ class Delivery:
             return self._broke(ResumeMismatch(seam.diverged), now)
         self._try.seam = None
         self._fold.forget()
+        self._course.forget()
         self._notices = [Restarted(len(self._attempts) + 1, seam.diverged)]
         return self._try.heard
 
@@ -355,8 +356,6 @@ class Delivery:
             failure.__cause__ = self._course.cut
         failure.provider = self._try.question.provider.name
         failure.model = self._try.question.request.model
-        failure.response = self.response
-        failure.attempts = tuple(self._attempts)
         failure.request_id = self._try.request_id
         return failure
 

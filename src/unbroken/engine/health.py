@@ -15,7 +15,7 @@ from unbroken.errors import ConnectFailed, Overloaded, ServerError, TimedOut, Un
 _FAILURES = 3
 """Failures in a row that open a circuit; silence and a refused connection open it at once."""
 
-_COOLDOWN, _LONGEST = 5.0, 15.0
+_COOLDOWN, _LONGEST = 2.0, 10.0
 """Seconds that a circuit stays open: doubled by each probe that fails, up to the longest."""
 
 

@@ -91,13 +91,14 @@ class Delivered(Struct, frozen=True):
 class Situation(Struct, frozen=True, kw_only=True):
     """Where a delivery stands when the attempt at `at` breaks with `error`.
 
-    `tries` counts the attempts by question; `barred` are ways that turned out closed; `ready`
+    `authors` are the questions whose answers make up what was delivered. `tries` counts the attempts by question; `barred` are ways that turned out closed; `ready`
     tells by question whether its circuit lets a request through; `elapsed` is in seconds.
     """
 
     at: int
     error: UnbrokenError
     delivered: Delivered | None
+    authors: frozenset[int]
     resumable: bool
     tries: Sequence[int]
     barred: frozenset[tuple[int, How]]
@@ -195,9 +196,9 @@ def _can_continue(question: Question, policy: RecoveryPolicy, now: Situation, _a
 
 
 def _can_replay(_question: Question, _policy: RecoveryPolicy, now: Situation, at: int) -> bool:
-    """Every replay is checked against what was delivered; another model's would never fit."""
+    """Every replay is checked against what was delivered; only its one author can say it again."""
     assert now.delivered is not None
-    return at == now.at or now.delivered.only_asides
+    return now.authors == {at} or now.delivered.only_asides
 
 
 _HONEST: dict[How, Callable[[Question, RecoveryPolicy, Situation, int], bool]] = {

@@ -40,6 +40,11 @@ class Stopwatch:
             self.first = now
         self.last = now
 
+    def since(self, other: "Stopwatch") -> None:
+        """The caller has waited since the earlier of two beginnings."""
+        begun = [watch.started for watch in (self, other) if watch.started is not None]
+        self.started = min(begun, default=None)
+
     def metrics(self, attempts: int, output_tokens: int | None) -> StreamMetrics:
         """The figures as far as they are known."""
         if self.started is None:

@@ -1,0 +1,122 @@
+"""Circuits and limits: what all calls to one provider share."""
+
+import pytest
+
+from unbroken import Client
+from unbroken.engine.health import Gate, Limits
+from unbroken.errors import BadRequest, ConnectFailed, Overloaded, RateLimited, TimedOut
+from unbroken.simulator.scenario import Scenario
+from unbroken.simulator.transport import SimulatorTransport
+
+
+def test_a_circuit_opens_after_three_failures_in_a_row():
+    gate = Gate()
+    for _ in range(2):
+        gate.failed(Overloaded(status=503), 10.0)
+    assert gate.ready(10.0)
+    gate.failed(Overloaded(status=503), 10.0)
+
+    assert not gate.ready(11.9)
+    assert gate.ready(12.0)
+
+
+@pytest.mark.parametrize("error", [TimedOut(phase="first_event"), ConnectFailed()])
+def test_silence_and_a_closed_door_open_it_at_once(error):
+    gate = Gate()
+    gate.failed(error, 0.0)
+
+    assert not gate.ready(1.9)
+
+
+@pytest.mark.parametrize("error", [BadRequest(status=400), RateLimited(status=429)])
+def test_what_is_no_failure_of_the_provider_leaves_it_closed(error):
+    gate = Gate()
+    for _ in range(9):
+        gate.failed(error, 0.0)
+
+    assert gate.ready(0.0)
+
+
+def test_one_probe_at_a_time_and_each_that_fails_waits_longer():
+    gate, now, pauses = Gate(), 0.0, []
+    gate.failed(TimedOut(), now)
+    for _ in range(5):
+        begin = now
+        while not gate.ready(now):
+            now += 0.5
+        pauses.append(now - begin)
+        gate.enter(now, 1)
+        assert not gate.ready(now)  # somebody is probing
+        gate.failed(TimedOut(), now)
+
+    assert pauses == [2.0, 4.0, 8.0, 10.0, 10.0]
+
+
+def test_a_probe_that_works_closes_it_and_one_that_is_left_frees_it():
+    gate = Gate()
+    gate.failed(TimedOut(), 0.0)
+    gate.enter(5.0, 1)
+    gate.left()
+    assert gate.ready(5.0)
+    gate.enter(5.0, 1)
+    gate.worked()
+
+    assert gate.ready(5.0)
+    gate.failed(Overloaded(status=503), 5.0)
+    assert gate.ready(5.0)  # the count begins anew
+
+
+def test_requests_a_minute_are_waited_for():
+    gate = Gate(Limits(rpm=60))
+    waits = [gate.enter(100.0, 0) for _ in range(10)]
+
+    assert waits[:6] == [0] * 6
+    assert waits[6:] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_no_minute_sees_much_more_than_the_limit():
+    gate, now, sent = Gate(Limits(rpm=60)), 0.0, []
+    for _ in range(200):
+        now += gate.enter(now, 0)
+        sent.append(now)
+    counts = [sum(begin <= at < begin + 60 for at in sent) for begin in sent]
+
+    assert max(counts) <= 66
+
+
+def test_tokens_a_minute_are_waited_for_and_what_was_not_used_is_given_back():
+    gate = Gate(Limits(tpm=6000))
+    assert gate.enter(0.0, 600) == 0
+    assert gate.enter(0.0, 100) == pytest.approx(1.0)
+    gate.used(600, 100)
+
+    assert gate.enter(0.0, 100) == 0
+
+
+def test_headers_are_believed():
+    gate = Gate()
+    gate.learn({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}, 10)
+    assert gate.wait(10) == 60.0  # as long as is believed
+    other = Gate()
+    other.learn({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, 10)
+    other.learn({"x-ratelimit-remaining-requests": "9", "x-ratelimit-reset-requests": "1h"}, 10)
+
+    assert other.wait(10) == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize("bad", [{"rpm": 0}, {"tpm": -1}])
+def test_a_limit_of_nothing_is_refused(bad):
+    with pytest.raises(ValueError, match="a minute"):
+        Limits(**bad)
+
+
+def test_calls_of_one_client_share_a_limit_and_others_do_not():
+    transport = SimulatorTransport(Scenario(ttft=0.0, tokens=2))
+    client = Client(api_key="k", transport=transport, limits={"openai": Limits(rpm=6)})
+    begin = transport.now()
+    delays = [client.complete("openai/a", "hi").attempts[0].delay for _ in range(3)]
+    free = Client(api_key="k", transport=transport).complete("openai/a", "hi")
+
+    assert delays[0] == 0 < delays[1] < delays[2] + 10
+    assert transport.now() - begin >= 20 - 1
+    assert free.attempts[0].delay == 0
