@@ -16,6 +16,7 @@ providers are loaded when they are used.
 from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._shared import complete, stream
 from unbroken.client._sync import Client, Stream
+from unbroken.engine.health import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.errors import (
     AuthenticationFailed,
@@ -34,6 +35,7 @@ from unbroken.errors import (
     QuotaExhausted,
     RateLimited,
     RemoteProtocolError,
+    ResumeMismatch,
     ServerError,
     StreamInterrupted,
     StreamTruncated,
@@ -56,6 +58,7 @@ __all__ = [
     "ConnectionLost",
     "ContentFiltered",
     "ContextTooLong",
+    "Limits",
     "LocalProtocolError",
     "Message",
     "NotFound",
@@ -68,6 +71,7 @@ __all__ = [
     "RecoveryPolicy",
     "RemoteProtocolError",
     "Response",
+    "ResumeMismatch",
     "ServerError",
     "Stream",
     "StreamInterrupted",

@@ -165,3 +165,42 @@ def test_a_pipe_gets_the_answer_as_it_is(unbroken):
     done = unbroken("ask", "x", "-m", "sim/m?ttft=0&text=a%1b[2Jb")
 
     assert done.stdout == "a\x1b[2Jb\n"
+
+
+WORDS = "sim/{}?ttft=0&tps=0"
+
+
+def test_a_cut_answer_comes_whole_and_one_dim_line_says_so(unbroken):
+    done = unbroken("ask", "cats", "-m", WORDS.format("cut-after-40-words"))
+    calm = unbroken("ask", "cats", "-m", WORDS.format("cut-after-40-words") + "&fault=no_done:")
+
+    assert done.returncode == 0
+    assert done.stdout == calm.stdout
+    assert [line for line in done.stderr.splitlines() if "cut" in line] == [
+        "the answer was cut once and went on (continue by sim/cut-after-40-words?ttft=0&tps=0)"
+    ]
+
+
+def test_another_model_answers_when_the_first_is_down(unbroken):
+    done = unbroken("ask", "cats", "-m", "sim/down", "--fallback", FAST, "--stats")
+
+    assert done.returncode == 0
+    assert done.stdout
+    assert "sim/demo" in done.stderr
+    assert "answers instead: sim/down" in done.stderr or "answers instead: 503" in done.stderr
+
+
+def test_json_tells_of_every_attempt(unbroken):
+    done = unbroken("ask", "cats", "-m", "sim/broken-once", "--no-stream", "--json")
+    attempts = json.loads(done.stdout)["attempts"]
+
+    assert [bool(attempt["error"]) for attempt in attempts] == [True, False]
+    assert attempts[0]["status"] == 500
+
+
+def test_a_wrong_configuration_file_is_told_in_one_line(unbroken, tmp_path):
+    (tmp_path / "unbroken.toml").write_text("[routes]\nfast = 3\n")
+    done = unbroken("ask", "cats", "-m", FAST)
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("unbroken: unbroken.toml")

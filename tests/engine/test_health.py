@@ -3,67 +3,67 @@
 import pytest
 
 from unbroken import Client
-from unbroken.engine.health import Gate, Limits
+from unbroken.engine.health import Circuit, Gate, Limits
 from unbroken.errors import BadRequest, ConnectFailed, Overloaded, RateLimited, TimedOut
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import SimulatorTransport
 
 
 def test_a_circuit_opens_after_three_failures_in_a_row():
-    gate = Gate()
+    circuit = Circuit()
     for _ in range(2):
-        gate.failed(Overloaded(status=503), 10.0)
-    assert gate.ready(10.0)
-    gate.failed(Overloaded(status=503), 10.0)
+        circuit.failed(Overloaded(status=503), 10.0)
+    assert circuit.ready(10.0)
+    circuit.failed(Overloaded(status=503), 10.0)
 
-    assert not gate.ready(11.9)
-    assert gate.ready(12.0)
+    assert not circuit.ready(11.9)
+    assert circuit.ready(12.0)
 
 
 @pytest.mark.parametrize("error", [TimedOut(phase="first_event"), ConnectFailed()])
 def test_silence_and_a_closed_door_open_it_at_once(error):
-    gate = Gate()
-    gate.failed(error, 0.0)
+    circuit = Circuit()
+    circuit.failed(error, 0.0)
 
-    assert not gate.ready(1.9)
+    assert not circuit.ready(1.9)
 
 
 @pytest.mark.parametrize("error", [BadRequest(status=400), RateLimited(status=429)])
 def test_what_is_no_failure_of_the_provider_leaves_it_closed(error):
-    gate = Gate()
+    circuit = Circuit()
     for _ in range(9):
-        gate.failed(error, 0.0)
+        circuit.failed(error, 0.0)
 
-    assert gate.ready(0.0)
+    assert circuit.ready(0.0)
 
 
 def test_one_probe_at_a_time_and_each_that_fails_waits_longer():
-    gate, now, pauses = Gate(), 0.0, []
-    gate.failed(TimedOut(), now)
+    circuit, now, pauses = Circuit(), 0.0, []
+    circuit.failed(TimedOut(), now)
     for _ in range(5):
         begin = now
-        while not gate.ready(now):
+        while not circuit.ready(now):
             now += 0.5
         pauses.append(now - begin)
-        gate.enter(now, 1)
-        assert not gate.ready(now)  # somebody is probing
-        gate.failed(TimedOut(), now)
+        circuit.enter()
+        assert not circuit.ready(now)  # somebody is probing
+        circuit.failed(TimedOut(), now)
 
     assert pauses == [2.0, 4.0, 8.0, 10.0, 10.0]
 
 
 def test_a_probe_that_works_closes_it_and_one_that_is_left_frees_it():
-    gate = Gate()
-    gate.failed(TimedOut(), 0.0)
-    gate.enter(5.0, 1)
-    gate.left()
-    assert gate.ready(5.0)
-    gate.enter(5.0, 1)
-    gate.worked()
+    circuit = Circuit()
+    circuit.failed(TimedOut(), 0.0)
+    circuit.enter()
+    circuit.left()
+    assert circuit.ready(5.0)
+    circuit.enter()
+    circuit.worked()
 
-    assert gate.ready(5.0)
-    gate.failed(Overloaded(status=503), 5.0)
-    assert gate.ready(5.0)  # the count begins anew
+    assert circuit.ready(5.0)
+    circuit.failed(Overloaded(status=503), 5.0)
+    assert circuit.ready(5.0)  # the count begins anew
 
 
 def test_requests_a_minute_are_waited_for():

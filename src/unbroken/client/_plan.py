@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from unbroken.client._config import load
 from unbroken.engine.delivery import Delivery
-from unbroken.engine.health import Gate, Limits
+from unbroken.engine.health import Health, Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.engine.recovery import Question
 from unbroken.errors import AuthenticationFailed, ConfigurationError, LocalProtocolError
@@ -76,9 +76,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     timeouts: Timeouts
     recovery: RecoveryPolicy
     routes: Mapping[str, Sequence[str]] = {}
-    limits: Mapping[str, Limits] = {}
     env: Mapping[str, str]
-    gates: dict[tuple[str, str, str], Gate]
+    health: Health
 
 
 def environment(directory: str = ".") -> dict[str, str]:
@@ -110,9 +109,8 @@ def settings(
         timeouts=timeouts or Timeouts(),
         recovery=recovery or RecoveryPolicy(),
         routes={**config.routes, **(routes or {})},
-        limits={**config.limits, **(limits or {})},
         env=env,
-        gates={},
+        health=Health({**config.limits, **(limits or {})}),
     )
 
 
@@ -183,20 +181,17 @@ def _question(
     provider, model = registry.resolve(name, elsewhere=isinstance(settings.base_url, str))
     request = _request(model, prompt, parameters, stream=stream)
     key, base_url = _key(settings, provider), _base_url(settings, provider)
+    gate, circuit = settings.health.of(provider.name, base_url, key, model)
     return Question(
         provider=provider,
         request=request,
         http=provider.http_request(request, key, base_url),
         resend=lambda again: provider.http_request(again, key, base_url),
         follow=lambda cursor: provider.resume_request(cursor, key, base_url),
-        gate=_gate(settings, (provider.name, base_url, key)),
+        gate=gate,
+        circuit=circuit,
         window=context_window,
     )
-
-
-def _gate(settings: Settings, place: tuple[str, str, str]) -> Gate:
-    """What all calls of this client to one provider with one key share."""
-    return settings.gates.setdefault(place, Gate(settings.limits.get(place[0])))
 
 
 def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool) -> Request:

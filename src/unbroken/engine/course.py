@@ -37,10 +37,11 @@ class Course:
 
     def begin(self, now: float) -> list[Event]:
         """Begin with the first model that is not known to be down or used up."""
-        gates = [question.gate for question in self.route]
         patience = self.policy.patience
         fit = (
-            at for at, gate in enumerate(gates) if gate.ready(now) and gate.wait(now) <= patience
+            at
+            for at, question in enumerate(self.route)
+            if question.circuit.ready(now) and question.gate.wait(now) <= patience
         )
         self.way = Way(next(fit, 0), "start")
         if not self.way.at:
@@ -50,12 +51,13 @@ class Course:
     def enter(self, now: float) -> float:
         """An attempt is made: the seconds until it may be sent."""
         self._tries[self.way.at] += 1
+        self.question.circuit.enter()
         return max(self.way.delay, self.question.gate.enter(now, self.question.tokens))
 
     def patience(self, now: float) -> float | None:
         """How long to wait for content while somebody else could answer."""
         later = self.route[self.way.at + 1 :]
-        others = any(question.gate.ready(now) for question in later)
+        others = any(question.circuit.ready(now) for question in later)
         return self.policy.patience if others and self.question.request.stream else None
 
     def after(
@@ -79,7 +81,7 @@ class Course:
             resumable=last.cursor is not None,
             tries=self._tries,
             barred=self._barred,
-            ready=[question.gate.ready(now) for question in self.route],
+            ready=[question.circuit.ready(now) for question in self.route],
             elapsed=elapsed,
             jitter=self._jitter(),
         )

@@ -223,7 +223,7 @@ class Delivery:
             return
         if self._state in _TRYING:
             self._note(None, now)
-            self._try.question.gate.left()
+            self._try.question.circuit.left()
         self._finish(State.FAILED, "cancelled", now)
 
     def conclude(self) -> None:
@@ -240,7 +240,7 @@ class Delivery:
         """This one answers; what the other one tried is remembered."""
         if other._state in _TRYING:
             other._attempts.append(other._record(None, now))
-            other._try.question.gate.left()
+            other._try.question.circuit.left()
         self._attempts[:0] = other._attempts
         self._watch.since(other._watch)
 
@@ -280,7 +280,7 @@ class Delivery:
         """Content has come: the provider works; tell what had to be done for it."""
         if not self._try.spoke:
             self._try.spoke = True
-            self._try.question.gate.worked()
+            self._try.question.circuit.worked()
         if not any(type(event) in _BEGINS for event in events):
             return events  # it was all said before
         self._watch.content(now)
@@ -374,7 +374,7 @@ class Delivery:
             used = question.tokens if record.usage is None else record.usage.input_tokens
             question.gate.used(question.tokens, used + (record.usage or Usage()).output_tokens)
             return
-        question.gate.failed(error, now)
+        question.circuit.failed(error, now)
         if record.usage is not None or self._try.spoke:
             paid = msgspec.structs.replace(record.usage or Usage(), source="partial")
             self._earlier = together(self._earlier, paid)

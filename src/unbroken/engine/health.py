@@ -1,6 +1,6 @@
-"""What all calls to one provider and key share: its circuit and its limits.
+"""What all calls share: the circuit of each model, and the limits of each provider and key.
 
-A provider that keeps failing is skipped for a while (circuit breaker: closed, open, and half open
+A model that keeps failing is skipped for a while (circuit breaker: closed, open, and half open
 for one probe). Limits in requests and tokens a minute are waited for instead of running into a
 429, and the provider's own words about what is left are believed. Time comes in as an argument.
 """
@@ -62,27 +62,18 @@ class _Bucket:
 
 
 class Gate:
-    """The way to one provider with one key."""
+    """The way to one provider with one key: everybody waits here for a turn."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         limits = limits or Limits()
         self._requests = None if limits.rpm is None else _Bucket(limits.rpm)
         self._tokens = None if limits.tpm is None else _Bucket(limits.tpm)
-        self._failures = 0
-        self._cooldown = _COOLDOWN
-        self._closed_until = 0.0  # the circuit is open until then
-        self._probing = False
         self._empty_until = 0.0  # the provider said that nothing is left until then
-
-    def ready(self, now: float) -> bool:
-        """Whether the circuit lets a request through: closed, or due for a probe."""
-        return now >= self._closed_until and not self._probing
 
     def enter(self, now: float, tokens: float) -> float:
         """A request of about so many tokens wants to go: the seconds it waits for its turn."""
-        self._probing = self._failures >= _FAILURES
         turns = [b.take(n, now) for b, n in ((self._requests, 1.0), (self._tokens, tokens)) if b]
-        return max(0.0, self._empty_until - now, *turns)
+        return max(self.wait(now), *turns, 0.0)
 
     def wait(self, now: float) -> float:
         """The seconds that the provider has asked everybody to wait."""
@@ -93,12 +84,37 @@ class Gate:
         if self._tokens is not None:
             self._tokens.give_back(expected - tokens)
 
+    def learn(self, headers: Mapping[str, str], now: float) -> None:
+        """Believe the provider's headers about what is left of its limits."""
+        for kind in ("requests", "tokens"):
+            if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0":
+                reset = _seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
+                self._empty_until = max(self._empty_until, now + min(reset, _BELIEF))
+
+
+class Circuit:
+    """Whether one model is worth asking."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._cooldown = _COOLDOWN
+        self._open_until = 0.0
+        self._probing = False
+
+    def ready(self, now: float) -> bool:
+        """Whether a request should go through: the circuit is closed, or due for a probe."""
+        return now >= self._open_until and not self._probing
+
+    def enter(self) -> None:
+        """A request goes through; after failures it is the probe."""
+        self._probing = self._failures >= _FAILURES
+
     def worked(self) -> None:
-        """Content came: the circuit is closed."""
+        """Content came."""
         self._failures, self._cooldown, self._probing = 0, _COOLDOWN, False
 
     def left(self) -> None:
-        """The caller left before it was known: somebody else may probe."""
+        """The caller left before anything was known: somebody else may probe."""
         self._probing = False
 
     def failed(self, error: UnbrokenError, now: float) -> None:
@@ -111,14 +127,22 @@ class Gate:
         self._failures = max(self._failures + 1, _FAILURES if at_once else 0)
         if self._failures >= _FAILURES:
             self._cooldown = min(_LONGEST, self._cooldown * 2) if probe else _COOLDOWN
-            self._closed_until = now + self._cooldown
+            self._open_until = now + self._cooldown
 
-    def learn(self, headers: Mapping[str, str], now: float) -> None:
-        """Believe the provider's headers about what is left of its limits."""
-        for kind in ("requests", "tokens"):
-            if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0":
-                reset = _seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
-                self._empty_until = max(self._empty_until, now + min(reset, _BELIEF))
+
+class Health:
+    """The gates and circuits of one client."""
+
+    def __init__(self, limits: Mapping[str, Limits]) -> None:
+        self._limits = limits
+        self._gates: dict[tuple[str, str, str], Gate] = {}
+        self._circuits: dict[tuple[str, str, str, str], Circuit] = {}
+
+    def of(self, provider: str, base_url: str, key: str, model: str) -> tuple[Gate, Circuit]:
+        """What a request for `model` has to pass."""
+        place = (provider, base_url, key)
+        gate = self._gates.setdefault(place, Gate(self._limits.get(provider)))
+        return gate, self._circuits.setdefault((*place, model), Circuit())
 
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from unbroken.engine.health import Gate
+from unbroken.engine.health import Circuit, Gate
 from unbroken.engine.policy import RecoveryPolicy, wish_of
 from unbroken.engine.seam import Channel
 from unbroken.errors import (
@@ -47,6 +47,7 @@ class Question(Struct, frozen=True, kw_only=True):
     resend: Callable[[Request], HttpRequest]
     follow: Callable[[Mapping[str, str]], HttpRequest]
     gate: Gate
+    circuit: Circuit
     window: Callable[[str, str], int | None] = unknown_window
 
     @property
@@ -91,8 +92,9 @@ class Delivered(Struct, frozen=True):
 class Situation(Struct, frozen=True, kw_only=True):
     """Where a delivery stands when the attempt at `at` breaks with `error`.
 
-    `authors` are the questions whose answers make up what was delivered. `tries` counts the attempts by question; `barred` are ways that turned out closed; `ready`
-    tells by question whether its circuit lets a request through; `elapsed` is in seconds.
+    `authors` are the questions whose answers make up what was delivered. `tries` counts the
+    attempts by question; `barred` are ways that turned out closed; `ready` tells by question
+    whether its circuit lets a request through; `elapsed` is in seconds.
     """
 
     at: int
@@ -132,11 +134,13 @@ def _order(
 ) -> list[int]:
     """The questions that may be asked now, the best first."""
     late = policy.max_elapsed is not None and now.elapsed > policy.max_elapsed
-    later = [] if late else [at for at in _others(route, now) if now.tries[at] < policy.attempts]
+    left = [] if late else [at for at in _others(route, now) if now.tries[at] < policy.attempts]
+    well = [at for at in left if now.ready[at]]
+    down = [at for at in left if not now.ready[at]]
     own = [now.at] if here else []
     wish = wish_of(now.error)
     impatient = isinstance(now.error, TimedOut | ConnectFailed) or (wish or 0) > policy.patience
-    return [*later, *own] if impatient or not now.ready[now.at] else [*own, *later]
+    return [*well, *own, *down] if impatient or not now.ready[now.at] else [*own, *well, *down]
 
 
 def _others(route: Sequence[Question], now: Situation) -> list[int]:
@@ -146,7 +150,7 @@ def _others(route: Sequence[Question], now: Situation) -> list[int]:
         places += range(now.at)
     if isinstance(now.error, ContextTooLong):
         places = [at for at in places if _larger(route[at], route[now.at])]
-    return [at for at in places if now.ready[at]]
+    return places
 
 
 def _larger(other: Question, this: Question) -> bool:
