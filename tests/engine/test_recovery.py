@@ -257,3 +257,27 @@ def test_the_total_clock_bounds_all_attempts_together():
 
     assert isinstance(error, StreamInterrupted)
     assert transport.now() - begin <= 20
+
+
+@given(st.integers(1, 38), st.sampled_from(["openai/a", "anthropic/a", "sim/a"]))
+def test_another_process_goes_on_with_what_is_left_of_an_answer(at, model):
+    """As after a kill: the events were stored, the process and its connection are gone."""
+    transport = SimulatorTransport(Scenario(tokens=40))
+    _, before, _ = run(transport, model)
+    kept = [event for event in before if not isinstance(event, MessageStart)][:at]
+    other = Client(api_key="k", transport=transport)
+    with other.resume(kept, model, PROMPT) as stream:
+        after = list(stream)
+
+    assert delivered(kept) + delivered(after) == delivered(before) == stream.response.text
+    assert isinstance(after[-1], MessageEnd)
+
+
+def test_an_answer_that_can_not_go_on_is_interrupted_with_what_was_left():
+    client = Client(api_key="k", transport=SimulatorTransport())
+    kept = [TextDelta("one"), TextDelta(" two")]
+    with client.resume(kept, "sim/a", PROMPT, recovery=RecoveryPolicy(on_cut="raise")) as stream:
+        with pytest.raises(StreamInterrupted) as caught:
+            list(stream)
+
+    assert caught.value.response.text == "one two"

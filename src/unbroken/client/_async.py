@@ -195,6 +195,22 @@ class AsyncClient:
         providers, delivery = plan(self._settings, model, prompt, parameters, stream=True)
         return AsyncStream(delivery, self._transport(providers))
 
+    def resume(
+        self,
+        events: Sequence[Event],
+        model: Models,
+        prompt: Prompt,
+        **parameters: Unpack[Parameters],
+    ) -> AsyncStream:
+        """Go on with an answer of which only `events` are left, since its process is gone.
+
+        What had been delivered is not delivered again. The events must hold content, and no end.
+        """
+        providers, delivery = plan(self._settings, model, prompt, parameters, stream=True)
+        transport = self._transport(providers)
+        delivery.restore([*events], transport.now())
+        return AsyncStream(delivery, transport)
+
     async def complete(
         self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]
     ) -> Response:

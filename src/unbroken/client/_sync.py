@@ -192,6 +192,22 @@ class Client:
         providers, delivery = plan(self._settings, model, prompt, parameters, stream=True)
         return Stream(delivery, self._transport(providers))
 
+    def resume(
+        self,
+        events: Sequence[Event],
+        model: Models,
+        prompt: Prompt,
+        **parameters: Unpack[Parameters],
+    ) -> Stream:
+        """Go on with an answer of which only `events` are left, since its process is gone.
+
+        What had been delivered is not delivered again. The events must hold content, and no end.
+        """
+        providers, delivery = plan(self._settings, model, prompt, parameters, stream=True)
+        transport = self._transport(providers)
+        delivery.restore([*events], transport.now())
+        return Stream(delivery, transport)
+
     def complete(self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]) -> Response:
         """Ask, and get the answer in one piece. Raises an UnbrokenError if there is none."""
         providers, delivery = plan(self._settings, model, prompt, parameters, stream=False)

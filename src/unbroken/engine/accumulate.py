@@ -19,6 +19,7 @@ from unbroken.events import (
     OtherEvent,
     ReasoningDelta,
     RefusalDelta,
+    Restarted,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
@@ -88,18 +89,6 @@ class _Choice:
             return None
 
 
-_COUNTED = tuple(name for name in Usage.__struct_fields__ if name != "source")
-
-
-def together(one: Usage | None, other: Usage | None) -> Usage | None:
-    """The usage of two attempts; it is partial if either is."""
-    if one is None or other is None:
-        return one or other
-    sums = {name: getattr(one, name) + getattr(other, name) for name in _COUNTED}
-    source = one.source if other.source == "reported" else other.source
-    return Usage(**sums, source=source)
-
-
 class Accumulator:
     """Takes events as they come; knows the answer so far."""
 
@@ -120,6 +109,7 @@ class Accumulator:
             OtherEvent: self._aside,
             UsageReport: self._usage,
             ChoiceEnd: self._end,
+            Restarted: lambda _: self.forget(),
         }
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from unbroken.engine.recovery import Question
 from unbroken.engine.seam import Seam
 from unbroken.errors import ProviderError
-from unbroken.events import Event, Usage
+from unbroken.events import Event
 from unbroken.response import How
 from unbroken.transport.base import HttpRequest
 from unbroken.wire.codec import Decoder
@@ -25,7 +25,6 @@ class Try:
         self.headers: Mapping[str, str] = {}
         self.request_id = ""
         self.spoke = False  # content has come, new or not
-        self.usage: Usage | None = None
         self.cursor: dict[str, str] | None = None  # where the server could go on
         self.held: list[Event] = []  # what came before anything that counts
         self.heard: list[Event] = []  # what came through a seam, in case it must be said anew

@@ -11,7 +11,7 @@ from unbroken.engine.policy import RecoveryPolicy
 from unbroken.engine.recovery import Delivered, Question, Situation, Way, choose, continuation
 from unbroken.engine.seam import Continued, Replayed
 from unbroken.errors import UnbrokenError
-from unbroken.events import Event, FellBack, Resumed, Retrying
+from unbroken.events import CONTENT, Event, FellBack, Restarted, Resumed, Retrying
 from unbroken.response import How
 from unbroken.transport.base import HttpRequest
 
@@ -47,6 +47,17 @@ class Course:
         if not self.way.at:
             return []
         return [FellBack(1, self.question.name, f"{self.route[0].name} is left alone for a while")]
+
+    def take_over(self, events: list[Event]) -> None:
+        """Another process came this far: who wrote what was delivered, and who wrote last."""
+        names = [question.name for question in self.route]
+        for event in events:
+            if isinstance(event, FellBack) and event.model in names:
+                self.way = Way(names.index(event.model), "start")
+            elif isinstance(event, Restarted):
+                self.forget()
+            elif type(event) in CONTENT:
+                self.wrote()
 
     def enter(self, now: float) -> float:
         """An attempt is made: the seconds until it may be sent."""

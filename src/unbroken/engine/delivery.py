@@ -31,8 +31,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from unbroken.engine.accumulate import Accumulator, together
+from unbroken.engine.accumulate import Accumulator
 from unbroken.engine.attempt import Try
+from unbroken.engine.bill import Bill
 from unbroken.engine.clocks import Clocks
 from unbroken.engine.course import Course
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
@@ -40,6 +41,7 @@ from unbroken.engine.recovery import Question
 from unbroken.engine.seam import Seam
 from unbroken.engine.states import NEXT, State
 from unbroken.errors import (
+    ConnectionLost,
     LocalProtocolError,
     ProviderError,
     RemoteProtocolError,
@@ -56,7 +58,6 @@ from unbroken.events import (
     MessageEnd,
     Restarted,
     Usage,
-    UsageReport,
 )
 from unbroken.metrics.timing import Stopwatch, StreamMetrics
 from unbroken.response import Attempt, End, Quote, Response
@@ -107,7 +108,7 @@ class Delivery:
         self._begun = False  # the caller has seen something
         self._skipped = 0
         self._notices: list[Event] = []  # to be told with the next content
-        self._earlier: Usage | None = None  # of the attempts before this one
+        self._bill = Bill()
         self._try = Try(route[0], "start", 0.0, 0.0)
 
     # What the driver asks
@@ -166,6 +167,19 @@ class Delivery:
         """The timing as far as it is known."""
         tokens = None if self._fold.usage is None else self._fold.usage.output_tokens
         return self._watch.metrics(len(self._attempts), tokens)
+
+    def restore(self, events: list[Event], now: float) -> None:
+        """Before the first attempt: go on with an answer that another process began.
+
+        `events` is all that was delivered of it, content but no end.
+        """
+        gone = ConnectionLost("the process that was answering is gone")
+        self._watch.started, self._begun = now, True
+        self._fold.add(events)
+        self._course.take_over(events)
+        if self._course.after(gone, self._try, self._fold.delivered(), now, 0.0) is None:
+            self._finish(State.FAILED, "failed", now)
+            self._failure = self._worded(gone)
 
     # What the driver does
 
@@ -254,8 +268,8 @@ class Delivery:
     def _deliver(self, events: list[Event], now: float) -> list[Event]:
         """Hold back until something counts; fold what goes out; re-arm the clocks."""
         counts = any(type(event) in _BEGINS for event in events)
-        if self._earlier is not None:
-            events = self._billed(events)
+        if self._bill.earlier is not None:
+            events = self._bill.added(events)
         if self._try.seam is not None:
             self._try.heard += events
             events = self._sifted(self._try.seam, events, now)
@@ -288,18 +302,6 @@ class Delivery:
         if self._notices:
             events, self._notices = [*self._notices, *events], []
         return events
-
-    def _billed(self, events: list[Event]) -> list[Event]:
-        """Usage as the caller should see it: with that of the attempts before."""
-        out: list[Event] = []
-        for event in events:
-            if isinstance(event, UsageReport | MessageEnd) and event.usage is not None:
-                self._try.usage = event.usage
-                usage = together(self._earlier, event.usage)
-                out.append(msgspec.structs.replace(event, usage=usage))
-            else:
-                out.append(event)
-        return out
 
     def _sifted(self, seam: Seam, events: list[Event], now: float) -> list[Event]:
         """Only the new; a second answer that differs breaks the attempt, or is begun anew."""
@@ -375,13 +377,10 @@ class Delivery:
             question.gate.used(question.tokens, used + (record.usage or Usage()).output_tokens)
             return
         question.circuit.failed(error, now)
-        if record.usage is not None or self._try.spoke:
-            paid = msgspec.structs.replace(record.usage or Usage(), source="partial")
-            self._earlier = together(self._earlier, paid)
+        self._bill.close(record.usage, spoke=self._try.spoke)
 
     def _record(self, error: UnbrokenError | None, now: float) -> Attempt:
         request, provider = self._try.question.request, self._try.question.provider
-        usage = self._try.usage if self._earlier is not None else self._fold.usage
         return Attempt(
             provider=provider.name,
             model=request.model,
@@ -390,7 +389,7 @@ class Delivery:
             status=self._try.status,
             request_id=self._try.request_id,
             error=error,
-            usage=usage,
+            usage=self._bill.this(self._fold.usage),
             how=self._try.how,
             quote=self._quote,
         )
