@@ -31,6 +31,7 @@ LAZY = {
     "client": "HTTP libraries and .env are loaded at their first use",
     "cli": "a server is heavy, and chat needs an extra",
     "providers/registry.py": "importlib.metadata is slow to import",
+    "stores/registry.py": "importlib.metadata is slow to import",
     "metrics/prices.py": "the price list is an extra",
     "simulator/pytest_plugin.py": "only tests that use a fixture pay for it",
 }

@@ -25,6 +25,7 @@
     │  └─ ResumeMismatch
     └─ StoreError
        ├─ OffsetConflict
+       ├─ OffsetUnknown
        ├─ StreamClosed
        └─ StreamMissing
 
@@ -234,6 +235,10 @@ class StoreError(UnbrokenError):
 
 class OffsetConflict(StoreError):
     """Somebody else has appended: this producer is no longer the producer."""
+
+
+class OffsetUnknown(StoreError):
+    """There is no such position in the stream."""
 
 
 class StreamClosed(StoreError):
