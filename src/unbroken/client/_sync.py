@@ -14,7 +14,7 @@ from unbroken.messages import Prompt
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.providers.base import Provider
 from unbroken.response import Response
-from unbroken.transport.base import Body, Transport
+from unbroken.transport.base import Body, HttpRequest, Transport
 from unbroken.transport.split import SplitTransport
 
 
@@ -71,6 +71,10 @@ class Stream:
         self._batches.close()
         self._driver.delivery.cancel(self._transport.now())
 
+    def abort(self) -> None:
+        """Close the connection at once, also while another thread reads: its loop just ends."""
+        self._driver.abandon()
+
     def _text(self) -> Generator[str, None, None]:
         for batch in self._batches:
             for event in batch:
@@ -87,13 +91,15 @@ class _Driver:
         self.delivery = delivery
         self._transport = transport
         self._body: Body | None = None
+        self._asked: HttpRequest | None = None
+        self._lanes: list[_Driver] = []
         self._left = False
 
     def batches(self) -> Generator[list[Event], None, None]:
         try:
             if self.delivery.hedge_after is not None:
                 yield self._race(self.delivery.hedge_after)
-            while not self.delivery.over:
+            while not (self.delivery.over or self._left):
                 if events := self._step():
                     yield events
         finally:
@@ -110,18 +116,22 @@ class _Driver:
         return events if self.delivery.begun else []
 
     def abandon(self) -> None:
-        """As a lane of a race: the other was faster."""
+        """Somebody else was faster, or nobody listens: close what is open, at once."""
         self._left = True
         self._hang_up()
+        if self._asked is not None:
+            self._transport.give_up(self._asked)
+        for lane in self._lanes:
+            lane.abandon()
 
     def _race(self, after: float) -> list[Event]:
         """Ask a rival too if there is no content in time; go on with whoever speaks first."""
-        rival = _Driver(self.delivery.rival(), self._transport)
-        won, events = self._transport.race(self, rival, after)
-        if won:
-            self.delivery, rival.delivery = rival.delivery, self.delivery
-            self._body, rival._body = rival._body, self._body
-        self.delivery.outran(rival.delivery, self._transport.now())
+        lanes = [_Driver(one, self._transport) for one in (self.delivery, self.delivery.rival())]
+        self._lanes = lanes
+        won, events = self._transport.race(lanes[0], lanes[1], after)
+        winner, loser = lanes[won], lanes[1 - won]
+        self.delivery, self._body, self._lanes = winner.delivery, winner._body, []
+        self.delivery.outran(loser.delivery, self._transport.now())
         return events
 
     def _step(self) -> list[Event]:
@@ -140,6 +150,7 @@ class _Driver:
         delivery, transport = self.delivery, self._transport
         self._hang_up()
         attempt = delivery.next_attempt(transport.now())
+        self._asked = attempt.http
         if attempt.delay:
             transport.sleep(attempt.delay)
         body = self._body = transport.open(attempt.http, attempt.deadlines)

@@ -131,10 +131,13 @@ class SimulatorTransport(_Simulated):
         else:
             self.clock.pass_by(seconds)
 
+    def give_up(self, _request: HttpRequest) -> None:
+        """Nothing: a simulated wait ends by itself."""
+
     def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
         """Real time: in threads. Virtual time: one lane after the other, in the same seconds."""
         if self.clock.real:
-            return race(one, other, after, lambda _thread: None)
+            return race(one, other, after)
         start = self.now()
         ahead, ahead_at = one.first(), self.now()
         if ahead and ahead_at <= start + after:
@@ -196,6 +199,9 @@ class AsyncSimulatorTransport(_Simulated):
         if not self.clock.real:
             self.clock.pass_by(seconds)
         await asyncio.sleep(seconds if self.clock.real else 0)
+
+    def give_up(self, _request: HttpRequest) -> None:
+        """Nothing: tasks are cancelled."""
 
     async def race(
         self, one: AsyncLane[T], other: AsyncLane[T], after: float

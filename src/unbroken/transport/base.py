@@ -93,6 +93,9 @@ class Transport(Protocol):
 
     def now(self) -> float: ...
 
+    def give_up(self, request: HttpRequest, /) -> None:
+        """End `open` for that request, if another thread waits in it for the headers."""
+
     def race(self, one: Lane[T], other: Lane[T], after: float, /) -> tuple[int, list[T]]:
         """Start `one`, and `other` once `after` seconds are over or `one` came to nothing.
 
@@ -110,6 +113,9 @@ class AsyncTransport(Protocol):
     async def sleep(self, seconds: float, /) -> None: ...
 
     def now(self) -> float: ...
+
+    def give_up(self, request: HttpRequest, /) -> None:
+        """Nothing: tasks are cancelled."""
 
     async def race(
         self, one: AsyncLane[T], other: AsyncLane[T], after: float, /

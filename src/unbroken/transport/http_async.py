@@ -93,6 +93,9 @@ class AsyncHttpTransport:
         """Seconds on the monotonic clock."""
         return time.monotonic()
 
+    def give_up(self, request: HttpRequest) -> None:
+        """Nothing: tasks are cancelled."""
+
     async def race(
         self, one: AsyncLane[T], other: AsyncLane[T], after: float
     ) -> tuple[int, list[T]]:

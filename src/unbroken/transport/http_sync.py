@@ -50,7 +50,9 @@ def _reason(error: Exception) -> str:
 
 
 _WAITING: dict[int, socket.socket] = {}
-"""By thread: the socket on which it waits for headers."""
+"""By the identity of a request: the socket on which somebody waits for its headers."""
+
+_asking = threading.local()
 
 
 class _Watched:
@@ -59,13 +61,12 @@ class _Watched:
     sock: socket.socket | None
 
     def getresponse(self) -> object:
-        me = threading.get_ident()
         if self.sock is not None:
-            _WAITING[me] = self.sock
+            _WAITING[_asking.request] = self.sock
         try:
             return super().getresponse()  # type: ignore[misc]  # of the connection it is mixed into
         finally:
-            _WAITING.pop(me, None)
+            _WAITING.pop(_asking.request, None)
 
 
 class _Plain(_Watched, urllib3.connection.HTTPConnection):  # type: ignore[misc]  # getresponse
@@ -178,7 +179,7 @@ class HttpTransport:
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> SyncBody:
         """Send the request; the body's headers have come when this returns."""
-        now = time.monotonic()
+        now, _asking.request = time.monotonic(), id(request)
         timeout = urllib3.Timeout(
             connect=_left(deadlines.connect, now), read=_left(deadlines.headers, now)
         )
@@ -204,9 +205,13 @@ class HttpTransport:
         """Seconds on the monotonic clock."""
         return time.monotonic()
 
+    def give_up(self, request: HttpRequest) -> None:
+        """End `open` for that request, if another thread waits in it for the headers."""
+        _hang_up(_WAITING.get(id(request)))
+
     def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
         """Start `one`, and `other` if it is needed; see the port."""
-        return race(one, other, after, lambda thread: _hang_up(_WAITING.get(thread)))
+        return race(one, other, after)
 
     def close(self) -> None:
         """Close all idle connections."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
 from typing import TypeVar
 
 from unbroken.transport.base import AsyncLane, Lane
@@ -14,12 +13,8 @@ from unbroken.transport.base import AsyncLane, Lane
 T = TypeVar("T")
 
 
-def race(
-    one: Lane[T], other: Lane[T], after: float, interrupt: Callable[[int], None]
-) -> tuple[int, list[T]]:
-    """The lanes in threads of their own. `interrupt` wakes a thread, by its identifier, that
-    waits for the headers of an answer.
-    """
+def race(one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
+    """The lanes in threads of their own."""
     lanes = (one, other)
     said: queue.SimpleQueue[tuple[int, list[T] | BaseException]] = queue.SimpleQueue()
     threads: list[threading.Thread] = []
@@ -32,7 +27,6 @@ def race(
     def leave(at: int) -> None:
         if at < len(threads):
             lanes[at].abandon()
-            interrupt(threads[at].ident or 0)
 
     start()
     won = -1

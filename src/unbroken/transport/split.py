@@ -38,6 +38,10 @@ class SplitTransport:
         """Wait."""
         self._outside.sleep(seconds)
 
+    def give_up(self, request: HttpRequest) -> None:
+        """End `open` for that request, if another thread waits in it for the headers."""
+        self._inside.get(_host(request), self._outside).give_up(request)
+
     def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
         """Start `one`, and `other` if it is needed; see the port."""
         return self._outside.race(one, other, after)
@@ -64,6 +68,9 @@ class AsyncSplitTransport:
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await self._outside.sleep(seconds)
+
+    def give_up(self, request: HttpRequest) -> None:
+        """Nothing: tasks are cancelled."""
 
     async def race(
         self, one: AsyncLane[T], other: AsyncLane[T], after: float
