@@ -104,6 +104,21 @@ def test_headers_are_believed():
     assert other.wait(10) == pytest.approx(0.12)
 
 
+DATE = "Sat, 21 Nov 2026 10:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("reset", "seconds"),
+    [("2026-11-21T10:00:07Z", 7.0), ("2026-11-21T09:00:00Z", 0.0), ("soon", 0.0), ("", 0.0)],
+)
+def test_a_moment_is_measured_against_the_answers_own_date(reset, seconds):
+    gate = Gate()
+    name = "anthropic-ratelimit-output-tokens"
+    gate.learn({f"{name}-remaining": "0", f"{name}-reset": reset, "date": DATE}, 10)
+
+    assert gate.wait(10) == seconds
+
+
 @pytest.mark.parametrize("bad", [{"rpm": 0}, {"tpm": -1}])
 def test_a_limit_of_nothing_is_refused(bad):
     with pytest.raises(ValueError, match="a minute"):

@@ -5,12 +5,12 @@ for one probe). Limits in requests and tokens a minute are waited for instead of
 429, and the provider's own words about what is left are believed. Time comes in as an argument.
 """
 
-import re
 from collections.abc import Mapping
 
 from msgspec import Struct
 
 from unbroken.errors import ConnectFailed, Overloaded, ServerError, TimedOut, UnbrokenError
+from unbroken.wire.allowance import used_up
 
 _FAILURES = 3
 """Failures in a row that open a circuit; silence and a refused connection open it at once."""
@@ -86,10 +86,7 @@ class Gate:
 
     def learn(self, headers: Mapping[str, str], now: float) -> None:
         """Believe the provider's headers about what is left of its limits."""
-        for kind in ("requests", "tokens"):
-            if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0":
-                reset = _seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
-                self._empty_until = max(self._empty_until, now + min(reset, _BELIEF))
+        self._empty_until = max(self._empty_until, now + min(used_up(headers), _BELIEF))
 
 
 class Circuit:
@@ -143,15 +140,3 @@ class Health:
         place = (provider, base_url, key)
         gate = self._gates.setdefault(place, Gate(self._limits.get(provider)))
         return gate, self._circuits.setdefault((*place, model), Circuit())
-
-
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-
-
-def _seconds(span: str) -> float:
-    """`6m0s`, `20ms`, `1.5s`: OpenAI, "Rate limits in headers"; a plain number is seconds."""
-    try:
-        return float(span)
-    except ValueError:
-        return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(span))
