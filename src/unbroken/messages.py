@@ -124,7 +124,8 @@ class Request(Struct, frozen=True, kw_only=True):
         return last.text if last is not None and last.role == "assistant" else ""
 
 
-Prompt = str | Sequence[Message | Mapping[str, Any]]
+Prompt = str | Sequence[Message | Mapping[str, Any]] | Request
+"""A string, messages, or a request that is complete but for its model."""
 
 
 def messages_from(prompt: Prompt, system: str | None = None) -> tuple[Message, ...]:
@@ -135,6 +136,8 @@ def messages_from(prompt: Prompt, system: str | None = None) -> tuple[Message, .
     head = (Message("system", (Text(system),)),) if system else ()
     if isinstance(prompt, str):
         return (*head, Message("user", (Text(prompt),)))
+    if isinstance(prompt, Request):
+        return (*head, *prompt.messages)
     if isinstance(prompt, Mapping | bytes) or not isinstance(prompt, Sequence):
         raise LocalProtocolError(
             f"a prompt is a string or a list of messages, not {type(prompt).__name__}"

@@ -196,6 +196,8 @@ def _question(
 
 def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool) -> Request:
     given: dict[str, Any] = {k: v for k, v in parameters.items() if v is not None}
+    if isinstance(prompt, Request):
+        return msgspec.structs.replace(prompt, model=model, stream=stream)
     stop, tools = given.pop("stop", None), given.pop("tools", None)
     choice, system = given.pop("tool_choice", None), given.pop("system", None)
     for name in _ELSEWHERE:

@@ -1,0 +1,224 @@
+"""All answers that this process has a hand in: started here, taken over, followed.
+
+Any process of a store may start an answer, follow any, and finish what a dead one has begun. A
+producer proves that it lives by renewing its leases; whoever finds one expired takes over.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Self
+
+from unbroken.client._async import AsyncClient, AsyncStream
+from unbroken.client._plan import Parameters
+from unbroken.errors import OffsetConflict, StoreError, StreamMissing
+from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd
+from unbroken.response import Response
+from unbroken.server.live import Batch
+from unbroken.server.produce import Producer
+from unbroken.server.records import (
+    Asked,
+    Final,
+    asked_from,
+    asked_to,
+    events_from,
+    events_to,
+    final_to,
+)
+from unbroken.stores.base import Created, End, Lease, NewStream, Record, Store, StreamInfo
+
+LEASE = 4.0
+"""Seconds until a silent producer counts as dead; renewed four times as often."""
+
+ASK = 30.0
+"""Seconds that a follower waits for the store at a time."""
+
+Told = Callable[[Asked, Response], None]
+
+
+class Answers:
+    """The producers of this process, and the followers of any."""
+
+    def __init__(self, store: Store, client: AsyncClient, told: Told | None = None) -> None:
+        self.store, self._client, self._told = store, client, told
+        self.name = secrets.token_hex(8)
+        self.producers: dict[str, Producer] = {}
+        self.readers: Counter[str] = Counter()
+        self._asked: dict[str, Asked] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.store.__aenter__()
+        self._keeper = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Hand everything over: what is open can be taken over at once."""
+        tasks = [*self._tasks.values(), *([self._keeper] if self._keeper else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for producer in [*self.producers.values()]:
+            await self.store.release(producer.lease)
+        await self._client.close()
+        await self.store.__aexit__(None, None, None)
+
+    async def start(
+        self, asked: Asked, owner: str = "", key: str = "", labels: dict[str, str] | None = None
+    ) -> Created:
+        """Begin an answer; the same owner and key give the one that has been begun.
+
+        Raises what is wrong with the question at once: nothing has been stored or sent then.
+        """
+        stream = self._client.stream(asked.models, asked.request, **_manner(asked))
+        new = NewStream(
+            id=f"ans_{secrets.token_urlsafe(16)}", owner=owner, labels=labels or {}, key=key
+        )
+        created = await self.store.create(new, [asked_to(asked)], self.name, LEASE)
+        if created.fresh and created.lease is not None:
+            self._produce(created.lease, asked, lambda: stream)
+        return created
+
+    async def stop(self, stream: str) -> None:
+        """Stop an answer, wherever it is produced."""
+        producer = self.producers.get(stream)
+        if producer is not None:
+            await producer.stop("cancelled")
+        await self.store.cancel(stream)
+
+    async def follow(self, stream: str, after: int) -> AsyncGenerator[list[Batch] | End, None]:
+        """What stands behind `after`, then what comes, then the end."""
+        after = max(after, 1)  # the first record is the question
+        self.readers[stream] += 1
+        try:
+            while True:
+                batches, end = await self._behind(stream, after)
+                if batches:
+                    yield batches
+                    after = batches[-1].offset
+                elif end is not None:
+                    yield end
+                    return
+                else:
+                    await self._more(stream, after)
+        finally:
+            self._leave(stream)
+
+    # Producing
+
+    def _produce(self, lease: Lease, asked: Asked, open_: Callable[[], AsyncStream]) -> None:
+        stream = lease.stream
+        self.producers[stream] = Producer(self.store, lease, open_)
+        self._asked[stream] = asked
+        self._tasks[stream] = asyncio.create_task(self._run(stream, asked))
+
+    async def _run(self, stream: str, asked: Asked) -> None:
+        response = await self.producers[stream].run()
+        for known in (self.producers, self._asked, self._tasks):
+            known.pop(stream, None)
+        if response is not None and self._told is not None:
+            self._told(asked, response)
+
+    async def _keep(self) -> None:
+        """Renew what is ours, take over what is nobody's."""
+        while True:
+            await asyncio.sleep(LEASE / 4)
+            with contextlib.suppress(StoreError):  # it may be back at the next turn
+                await asyncio.gather(*(self._renew(p) for p in [*self.producers.values()]))
+                for orphan in await self.store.orphans():
+                    await self._take_over(orphan)
+
+    async def _renew(self, producer: Producer) -> None:
+        try:
+            producer.lease = await self.store.renew(producer.lease, LEASE)
+        except (OffsetConflict, StreamMissing):
+            await producer.stop("failed")  # somebody else writes now; nothing of ours gets in
+            return
+        if producer.lease.cancelled:
+            await producer.stop("cancelled")
+
+    async def _take_over(self, orphan: StreamInfo) -> None:
+        lease = await self.store.acquire(orphan.id, self.name, LEASE)
+        if lease is None:
+            return
+        records = [record.data for record in await self._all(orphan.id)]
+        asked = asked_from(records[0])
+        events = [event for record in records[1:] for event in events_from(record)]
+        end = _missing_end(asked, events)
+        if orphan.cancelled:
+            await self._close(lease, [], Final(state="cancelled"))
+        elif end is not None:
+            said = [] if end in events else [events_to([end])]
+            await self._close(lease, said, Final(state="complete", usage=end.usage))
+        else:
+            self._produce(lease, asked, lambda: self._resumed(asked, events))
+
+    def _resumed(self, asked: Asked, events: Sequence[Event]) -> AsyncStream:
+        if any(type(event) in CONTENT for event in events):
+            return self._client.resume(events, asked.models, asked.request, **_manner(asked))
+        return self._client.stream(asked.models, asked.request, **_manner(asked))
+
+    async def _close(self, lease: Lease, records: list[bytes], final: Final) -> None:
+        """All that was missing is the end."""
+        end = End(final.state, final_to(final))
+        await self.store.append(lease.stream, records, lease.tail, lease.fence, end)
+
+    # Following
+
+    async def _behind(self, stream: str, after: int) -> tuple[list[Batch], End | None]:
+        producer = self.producers.get(stream)
+        if producer is not None:
+            batches = producer.live.after(after)
+            if batches is not None:
+                return batches, producer.live.end
+        page = await self.store.read(stream, after)
+        return [Batch(r.offset, events_from(r.data)) for r in page.records], page.end
+
+    async def _more(self, stream: str, after: int) -> None:
+        producer = self.producers.get(stream)
+        if producer is None:
+            await self.store.wait(stream, after, ASK)
+        elif producer.live.tail <= after and producer.live.end is None:
+            await producer.live.wait()
+
+    def _leave(self, stream: str) -> None:
+        """One reader less; the last one may take the answer along."""
+        self.readers[stream] -= 1
+        asked = self._asked.get(stream)
+        if self.readers[stream] > 0:
+            return
+        del self.readers[stream]
+        if asked is not None and asked.on_leave == "cancel":
+            loop = asyncio.get_running_loop()
+            loop.call_later(asked.grace, self._stop_unread, stream)
+
+    def _stop_unread(self, stream: str) -> None:
+        producer = self.producers.get(stream)
+        if producer is not None and not self.readers[stream]:
+            task = asyncio.ensure_future(producer.stop("cancelled"))
+            self._tasks[f"{stream} stop"] = task
+            task.add_done_callback(lambda _: self._tasks.pop(f"{stream} stop", None))
+
+    async def _all(self, stream: str) -> list[Record]:
+        records: list[Record] = []
+        while (page := await self.store.read(stream, len(records))).records:
+            records += page.records
+        return records
+
+
+def _missing_end(asked: Asked, events: Sequence[Event]) -> MessageEnd | None:
+    """The end of an answer whose choices are all finished; None if content is missing."""
+    for event in reversed(events):
+        if isinstance(event, MessageEnd):
+            return event
+    ends = [event for event in events if isinstance(event, ChoiceEnd)]
+    if len({end.choice for end in ends}) < (asked.request.n or 1):
+        return None
+    return MessageEnd(ends[0].finish_reason, None, ends[0].raw, early=True)
+
+
+def _manner(asked: Asked) -> Parameters:
+    return {} if asked.hedge_after is None else {"hedge_after": asked.hedge_after}

@@ -1,0 +1,129 @@
+"""The gateway: an ASGI app over a store, to be served by itself or mounted in one's own.
+
+    app.mount("/llm", unbroken.server.Gateway())
+
+A mounted app is not told of its host's start and stop, so it starts at its first request; put
+`async with gateway:` into the host's lifespan to take over dead answers from the beginning and to
+hand over one's own at the end.
+"""
+
+import asyncio
+import importlib
+import pkgutil
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Self
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
+
+from unbroken.client._async import AsyncClient
+from unbroken.errors import BadRequest
+from unbroken.messages import Request
+from unbroken.server import protocols
+from unbroken.server.answers import Answers
+from unbroken.server.records import Asked, OnLeave
+from unbroken.stores.base import Created, Store
+
+
+def found_routes() -> list[BaseRoute]:
+    """Those of every file in `protocols/`."""
+    names = sorted(module.name for module in pkgutil.iter_modules(protocols.__path__))
+    modules = [importlib.import_module(f"{protocols.__name__}.{name}") for name in names]
+    return [route for module in modules for route in module.routes]
+
+
+class Gateway:
+    """Answers over HTTP, each of them a durable log in `store`."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        client: AsyncClient | None = None,
+        models: dict[str, str] | None = None,
+        max_body: int = 32 * 1024 * 1024,
+        grace: float = 10.0,
+    ) -> None:
+        self.answers = Answers(store, client or AsyncClient())
+        self.models, self.max_body, self.grace = models or {}, max_body, grace
+        self._app = Starlette(routes=found_routes(), lifespan=self._lifespan)
+        self._app.state.gateway = self
+        self._starting = asyncio.Lock()
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "lifespan" and not self._started:
+            await self.__aenter__()
+        await self._app(scope, receive, send)
+
+    async def __aenter__(self) -> Self:
+        async with self._starting:
+            if not self._started:
+                await self.answers.__aenter__()
+                self._started = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._started:
+            self._started = False
+            await self.answers.__aexit__()
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None, None]:
+        async with self:
+            yield
+
+    async def begin(
+        self,
+        http: HttpRequest,
+        request: Request,
+        on_leave: OnLeave,
+        grace: float | None = None,
+    ) -> Created:
+        """Start the answer to a question that came over HTTP, or find the one that was started."""
+        models, request = _models(request)
+        asked = Asked(
+            models=models,
+            request=msgspec.structs.replace(request, model=models[0], include_usage=True),
+            created=int(time.time()),
+            on_leave=on_leave,
+            grace=self.grace if grace is None else grace,
+        )
+        key = http.headers.get("idempotency-key", "")
+        return await self.answers.start(asked, self.owner(http), key, {"model": models[0]})
+
+    def owner(self, _http: HttpRequest) -> str:
+        """Whose answers a caller may see."""
+        return ""
+
+    async def body(self, http: HttpRequest) -> bytes:
+        """The body of a request; BadRequest (413) past the limit."""
+        parts, size = [], 0
+        async for part in http.stream():
+            size += len(part)
+            if size > self.max_body:
+                said = f"the body is larger than {self.max_body} bytes"
+                raise BadRequest(said, status=413, code="request_too_large")
+            parts.append(part)
+        return b"".join(parts)
+
+
+def _models(request: Request) -> tuple[list[str], Request]:
+    """Who is asked, in order: `model`, then `fallbacks`, which is a word of ours in the body."""
+    extra = dict(request.extra)
+    others = extra.pop("fallbacks", [])
+    if not isinstance(others, list) or not all(isinstance(name, str) for name in others):
+        raise BadRequest("fallbacks is a list of models", status=400, code="invalid_request_error")
+    return [request.model, *others], msgspec.structs.replace(request, extra=extra)
+
+
+def of(http: HttpRequest) -> Gateway:
+    """The gateway that a request came to."""
+    gateway: Gateway = http.app.state.gateway
+    return gateway

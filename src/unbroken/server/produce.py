@@ -1,0 +1,108 @@
+"""One answer: from the provider into the log.
+
+Reading the provider and writing the store go on side by side: while one append is under way, what
+arrives is collected for the next. Followers see a record when the store has acknowledged it.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from unbroken.client._async import AsyncStream
+from unbroken.errors import OffsetConflict, StoreError, StreamClosed, UnbrokenError
+from unbroken.events import Event
+from unbroken.response import Response
+from unbroken.server.live import Live
+from unbroken.server.records import Final, events_to, failure_of, final_to
+from unbroken.stores.base import End, Lease, Store
+
+
+class Producer:
+    """Writes the answer of `stream` behind what is in the log already, while `lease` holds."""
+
+    def __init__(self, store: Store, lease: Lease, open_: Callable[[], AsyncStream]) -> None:
+        self.lease = lease
+        self.live = Live(lease.tail)
+        self._store, self._open = store, open_
+        self._stream: AsyncStream | None = None
+        self._waiting: list[list[Event]] = []
+        self._more = asyncio.Event()
+        self._over = False
+        self._stopped = ""  # the state to end with, if it is not the answer's own
+
+    async def run(self) -> Response | None:
+        """To the end. None if another producer has taken over, or the store is gone."""
+        stream = self._stream = self._open()
+        writing = asyncio.create_task(self._write())
+        error: UnbrokenError | None = None
+        try:
+            async for batch in stream.batches():
+                self._waiting.append(batch)
+                self._more.set()
+                if writing.done():
+                    break
+        except UnbrokenError as caught:
+            error = caught
+        finally:
+            self._over = True
+            self._more.set()
+            await stream.close()
+        return await self._finish(writing, stream, error)
+
+    async def stop(self, state: str) -> None:
+        """End the answer here; it will say so to every follower."""
+        self._stopped = self._stopped or state
+        if self._stream is not None:
+            await self._stream.abort()
+
+    async def _finish(
+        self, writing: "asyncio.Task[None]", stream: AsyncStream, error: UnbrokenError | None
+    ) -> Response | None:
+        try:
+            await writing
+            final = self._final(stream, error)
+            end = End(final.state, final_to(final))
+            await self._store.close(self.lease.stream, end, self.live.tail, self.lease.fence)
+        except (OffsetConflict, StreamClosed):
+            return None  # another producer goes on, followers will find it in the store
+        except StoreError:
+            return None  # an orphan: whoever can reach the store takes it over
+        finally:
+            self.live.wake()
+        self.live.end = end
+        self.live.wake()
+        return stream.response
+
+    def _final(self, stream: AsyncStream, error: UnbrokenError | None) -> Final:
+        response, metrics = stream.response, stream.metrics
+        state = self._stopped or ("failed" if error else "complete")
+        return Final(
+            state=state,
+            error=None if self._stopped or error is None else failure_of(error),
+            usage=response.usage,
+            cost=response.cost,
+            provider=response.provider,
+            model=response.model,
+            attempts=len(response.attempts),
+            metrics={
+                "time_to_first_token": metrics.time_to_first_token,
+                "tokens_per_second": metrics.tokens_per_second,
+                "duration": metrics.duration,
+            },
+        )
+
+    async def _write(self) -> None:
+        """Append what has arrived, all of it each time."""
+        live, lease = self.live, self.lease
+        while not (self._over and not self._waiting):
+            await self._more.wait()
+            self._more.clear()
+            batches, self._waiting = self._waiting, []
+            if not batches:
+                continue
+            records = [events_to(batch) for batch in batches]
+            ack = await self._store.append(lease.stream, records, live.tail, lease.fence)
+            for batch, record in zip(batches, records, strict=True):
+                live.push(batch, len(record))
+            live.wake()
+            if ack.cancelled:
+                await self.stop("cancelled")

@@ -1,0 +1,8 @@
+"""POST /v1/messages, as Anthropic's (platform.claude.com/docs/en/api/messages)."""
+
+from starlette.routing import Route
+
+from unbroken.server.speak import speaking
+from unbroken.wire.anthropic_messages import CODEC
+
+routes = [Route("/v1/messages", speaking(CODEC), methods=["POST"])]

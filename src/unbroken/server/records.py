@@ -1,0 +1,108 @@
+"""What stands in the log of an answer: first what was asked, then the events, batch by batch.
+
+The first record is enough for any process to finish the answer. Records are JSON, so that a log
+can be read by people and by programs of any version.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from unbroken.errors import ProviderError, UnbrokenError, error_class
+from unbroken.events import Event, Usage
+from unbroken.messages import Request
+
+OnLeave = Literal["finish", "cancel"]
+"""What becomes of an answer when its last reader has left: it is finished, or stopped."""
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """The question and the manner of its answer; `models` stand in for each other in order.
+
+    `created` is in Unix seconds, `grace` in seconds until a reader counts as gone.
+    """
+
+    models: list[str]
+    request: Request
+    created: int
+    on_leave: OnLeave = "finish"
+    grace: float = 10.0
+    hedge_after: float | None = None
+
+
+class Failure(Struct, frozen=True, omit_defaults=True):
+    """Why an answer failed: the class of the error, what it said, and what a dialect needs."""
+
+    type: str
+    message: str
+    status: int | None = None
+    code: str = ""
+    retry_after: float | None = None
+
+
+class Final(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How it ended: what stands behind the last record. Times in seconds, `cost` in USD."""
+
+    state: str
+    error: Failure | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    provider: str = ""
+    model: str = ""
+    attempts: int = 1
+    metrics: dict[str, float | None] = {}
+
+
+_encode = msgspec.json.Encoder().encode
+_events = msgspec.json.Decoder(list[Event]).decode
+_asked = msgspec.json.Decoder(Asked).decode
+_final = msgspec.json.Decoder(Final).decode
+
+
+def asked_to(asked: Asked) -> bytes:
+    """The first record."""
+    return _encode(asked)
+
+
+def asked_from(record: bytes) -> Asked:
+    """What the first record says."""
+    return _asked(record)
+
+
+def events_to(batch: list[Event]) -> bytes:
+    """One batch as a record."""
+    return _encode(batch)
+
+
+def events_from(record: bytes) -> list[Event]:
+    """The batch in a record."""
+    return _events(record)
+
+
+def final_to(final: Final) -> bytes:
+    """The bytes that stand with the end."""
+    return _encode(final)
+
+
+def final_from(data: bytes) -> Final:
+    """What stands with the end."""
+    return _final(data) if data else Final(state="failed")
+
+
+def failure_of(error: UnbrokenError) -> Failure:
+    """An error as it is kept; the reason of an interruption counts, not the interruption."""
+    cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
+    kind, said = type(error).__name__, str(error)
+    if isinstance(cause, ProviderError):
+        return Failure(kind, said, cause.status, cause.code, cause.retry_after)
+    return Failure(kind, said)
+
+
+def error_of(failure: Failure | None) -> ProviderError:
+    """What a failed answer is in the words of a dialect. A broken road is a 502 to our clients."""
+    found = failure or Failure("ServerError", "the answer failed")
+    status = found.status or (504 if found.type == "TimedOut" else 502)
+    kind = error_class(status)
+    code = found.code or "upstream_error"
+    return kind(found.message, status=status, code=code, retry_after=found.retry_after)
