@@ -27,7 +27,7 @@ from unbroken.server.records import (
     events_to,
     final_to,
 )
-from unbroken.stores.base import Created, End, Lease, NewStream, Record, Store, StreamInfo
+from unbroken.stores.base import Created, End, Lease, NewStream, Store, StreamInfo
 
 LEASE = 4.0
 """Seconds until a silent producer counts as dead; renewed four times as often."""
@@ -107,6 +107,28 @@ class Answers:
         finally:
             self._leave(stream)
 
+    async def behind(
+        self, stream: str, after: int, seconds: float
+    ) -> tuple[list[Batch], End | None]:
+        """What stands behind `after`, waited for up to so many seconds; a reader for as long."""
+        self.readers[stream] += 1
+        try:
+            found = await self._behind(stream, after)
+            if any(found) or not seconds:
+                return found
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._more(stream, after), seconds)
+            return await self._behind(stream, after)
+        finally:
+            self._leave(stream)
+
+    async def records(self, stream: str) -> list[bytes]:
+        """All that is stored of an answer, the question first."""
+        found: list[bytes] = []
+        while (page := await self.store.read(stream, len(found))).records:
+            found += [record.data for record in page.records]
+        return found
+
     # Producing
 
     def _produce(self, lease: Lease, asked: Asked, open_: Callable[[], AsyncStream]) -> None:
@@ -144,7 +166,7 @@ class Answers:
         lease = await self.store.acquire(orphan.id, self.name, LEASE)
         if lease is None:
             return
-        records = [record.data for record in await self._all(orphan.id)]
+        records = await self.records(orphan.id)
         asked = asked_from(records[0])
         events = [event for record in records[1:] for event in events_from(record)]
         end = _missing_end(asked, events)
@@ -175,7 +197,7 @@ class Answers:
             if batches is not None:
                 return batches, producer.live.end
         page = await self.store.read(stream, after)
-        return [Batch(r.offset, events_from(r.data)) for r in page.records], page.end
+        return [Batch(record.offset, record.data) for record in page.records], page.end
 
     async def _more(self, stream: str, after: int) -> None:
         producer = self.producers.get(stream)
@@ -201,12 +223,6 @@ class Answers:
             task = asyncio.ensure_future(producer.stop("cancelled"))
             self._tasks[f"{stream} stop"] = task
             task.add_done_callback(lambda _: self._tasks.pop(f"{stream} stop", None))
-
-    async def _all(self, stream: str) -> list[Record]:
-        records: list[Record] = []
-        while (page := await self.store.read(stream, len(records))).records:
-            records += page.records
-        return records
 
 
 def _missing_end(asked: Asked, events: Sequence[Event]) -> MessageEnd | None:

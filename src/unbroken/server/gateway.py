@@ -22,12 +22,13 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from unbroken.client._async import AsyncClient
-from unbroken.errors import BadRequest
+from unbroken.client._plan import default_model, environment
+from unbroken.errors import BadRequest, NotFound, StreamMissing
 from unbroken.messages import Request
 from unbroken.server import protocols
 from unbroken.server.answers import Answers
 from unbroken.server.records import Asked, OnLeave
-from unbroken.stores.base import Created, Store
+from unbroken.stores.base import Created, Store, StreamInfo
 
 
 def found_routes() -> list[BaseRoute]:
@@ -51,6 +52,7 @@ class Gateway:
     ) -> None:
         self.answers = Answers(store, client or AsyncClient())
         self.models, self.max_body, self.grace = models or {}, max_body, grace
+        self.default_model = default_model(environment())
         self._app = Starlette(routes=found_routes(), lifespan=self._lifespan)
         self._app.state.gateway = self
         self._starting = asyncio.Lock()
@@ -97,6 +99,20 @@ class Gateway:
         )
         key = http.headers.get("idempotency-key", "")
         return await self.answers.start(asked, self.owner(http), key, {"model": models[0]})
+
+    async def owned(self, http: HttpRequest, stream: str) -> StreamInfo:
+        """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""
+        try:
+            found = await self.answers.store.info(stream)
+        except StreamMissing as missing:
+            raise NotFound(f"there is no stream {stream!r}", status=404) from missing
+        if found.owner != self.owner(http):
+            raise NotFound(f"there is no stream {stream!r}", status=404)
+        return found
+
+    async def readable(self, http: HttpRequest, stream: str) -> StreamInfo:
+        """A stream that the caller may read."""
+        return await self.owned(http, stream)
 
     def owner(self, _http: HttpRequest) -> str:
         """Whose answers a caller may see."""

@@ -6,20 +6,29 @@ The window is bounded; whoever is further behind reads the store.
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
 
 from unbroken.events import Event
+from unbroken.server.records import events_from
 from unbroken.stores.base import End
 
 WINDOW = 64 * 1024
 """Bytes of records that are kept: more than a reader at the speed of the model ever lacks."""
 
 
-class Batch(NamedTuple):
-    """Events that were stored together, and the offset behind them."""
+class Batch:
+    """Events that were stored together, the record that holds them, the offset behind it."""
 
-    offset: int
-    events: list[Event]
+    __slots__ = ("_events", "data", "offset")
+
+    def __init__(self, offset: int, data: bytes, events: list[Event] | None = None) -> None:
+        self.offset, self.data, self._events = offset, data, events
+
+    @property
+    def events(self) -> list[Event]:
+        """Decoded once, for those who need more than the bytes."""
+        if self._events is None:
+            self._events = events_from(self.data)
+        return self._events
 
 
 class Live:
@@ -30,18 +39,18 @@ class Live:
         self.end: End | None = None
         self.followers = 0
         self._begin = tail
-        self._batches: deque[tuple[Batch, int]] = deque()
+        self._batches: deque[Batch] = deque()
         self._size = 0
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def push(self, events: list[Event], size: int) -> None:
-        """One more record of so many bytes is stored."""
+    def push(self, events: list[Event], record: bytes) -> None:
+        """One more record is stored."""
         self.tail += 1
-        self._batches.append((Batch(self.tail, events), size))
-        self._size += size
+        self._batches.append(Batch(self.tail, record, events))
+        self._size += len(record)
         while self._size > WINDOW:
-            gone, bytes_ = self._batches.popleft()
-            self._begin, self._size = gone.offset, self._size - bytes_
+            gone = self._batches.popleft()
+            self._begin, self._size = gone.offset, self._size - len(gone.data)
 
     def wake(self) -> None:
         """Tell the followers that there is more, or the end."""
@@ -52,7 +61,7 @@ class Live:
         """What came behind `offset`; None if that is not in the window any more."""
         if offset < self._begin:
             return None
-        return [batch for batch, _ in self._batches if batch.offset > offset]
+        return [batch for batch in self._batches if batch.offset > offset]
 
     async def wait(self) -> None:
         """Until there is more."""

@@ -102,7 +102,7 @@ class Producer:
             records = [events_to(batch) for batch in batches]
             ack = await self._store.append(lease.stream, records, live.tail, lease.fence)
             for batch, record in zip(batches, records, strict=True):
-                live.push(batch, len(record))
+                live.push(batch, record)
             live.wake()
             if ack.cancelled:
                 await self.stop("cancelled")

@@ -17,7 +17,10 @@ from unbroken.errors import (
     ConfigurationError,
     LocalProtocolError,
     NotFound,
+    OffsetUnknown,
+    Overloaded,
     ProviderError,
+    StoreError,
     UnbrokenError,
 )
 from unbroken.events import Notice
@@ -57,8 +60,10 @@ def as_refusal(error: UnbrokenError) -> ProviderError:
         return error
     if isinstance(error, ConfigurationError):
         return NotFound(str(error), status=404, code="model_not_found")
-    if isinstance(error, LocalProtocolError):
+    if isinstance(error, LocalProtocolError | OffsetUnknown):
         return BadRequest(str(error), status=400, code="invalid_request_error")
+    if isinstance(error, StoreError):
+        return Overloaded(str(error), status=503, code="store_unavailable", retry_after=1.0)
     return error_of(None)
 
 

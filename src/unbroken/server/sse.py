@@ -40,20 +40,21 @@ def sse(
     return Feed(_source(stream, _WRITERS[events]()), headers=headers, heartbeat=heartbeat)
 
 
-class _Texts:
+class Texts:
     """Text as frames. A carriage return waits for what follows: SSE reads it as a line's end."""
 
     def __init__(self) -> None:
         self._kept = ""
 
-    def __call__(self, batch: list[Event]) -> bytes:
+    def __call__(self, batch: list[Event], id: str = "") -> bytes:
+        """The frame of one batch; nothing if it holds no visible text of the first choice."""
         said = "".join(e.text for e in batch if type(e) is TextDelta and e.choice == 0)
         if not said:
             return b""
         said, self._kept = self._kept + said, ""
         if said.endswith("\r"):
             said, self._kept = said[:-1], "\r"
-        return framing.encode(Frame(said.encode())) if said else b""
+        return framing.encode(Frame(said.encode(), id=id)) if said else b""
 
 
 def _events(batch: list[Event]) -> bytes:
@@ -61,7 +62,7 @@ def _events(batch: list[Event]) -> bytes:
 
 
 _Write = Callable[[list[Event]], bytes]
-_WRITERS: dict[str, Callable[[], _Write]] = {"text": _Texts, "json": lambda: _events}
+_WRITERS: dict[str, Callable[[], _Write]] = {"text": Texts, "json": lambda: _events}
 
 
 def failure(error: UnbrokenError) -> bytes:

@@ -1,0 +1,176 @@
+"""Answers as resources: start one, come back to it, share it, stop it.
+
+    POST   /v1/streams            starts an answer and returns its id at once (201); the same
+                                  `Idempotency-Key` gives the same answer (200), not a second bill
+    GET    /v1/streams            one's own, the youngest first: ?text= ?closed= ?limit= ?before=
+    GET    /v1/streams/ID         as JSON: the whole so far; with ?wait=SECONDS a long poll for the
+                                  events behind ?after=; with Accept: text/event-stream all events
+                                  behind ?after= or Last-Event-ID, and what comes
+    DELETE /v1/streams/ID         stops it, for every follower
+
+The body of POST is that of chat completions. Offsets are opaque: hand them back as they came.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response as HttpResponse
+from starlette.routing import Route
+
+from unbroken.engine.accumulate import Accumulator
+from unbroken.errors import BadRequest, UnbrokenError
+from unbroken.messages import message_to_chat
+from unbroken.server import gateway
+from unbroken.server.feed import Feed
+from unbroken.server.live import Batch
+from unbroken.server.records import asked_from, final_from
+from unbroken.server.speak import Endpoint, as_refusal, refused
+from unbroken.stores.base import Search, StreamInfo
+from unbroken.wire import sse
+from unbroken.wire.codec import Frame
+from unbroken.wire.openai_chat import CODEC
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _careful(endpoint: Endpoint) -> Endpoint:
+    async def answer(http: HttpRequest) -> HttpResponse:
+        try:
+            return await endpoint(http)
+        except UnbrokenError as error:
+            return refused(as_refusal(error), CODEC)
+
+    return answer
+
+
+def _json(body: Any, status: int = 200) -> HttpResponse:
+    return HttpResponse(_encode(body), status, media_type="application/json")
+
+
+@_careful
+async def _start(http: HttpRequest) -> HttpResponse:
+    server = gateway.of(http)
+    asked = CODEC.dialect.decode_request(await server.body(http))
+    created = await server.begin(http, asked, "finish")
+    return _json(_shown(created.stream), 201 if created.fresh else 200)
+
+
+@_careful
+async def _list(http: HttpRequest) -> HttpResponse:
+    server, query = gateway.of(http), http.query_params
+    closed = {"true": True, "false": False}.get(query.get("closed", ""))
+    search = Search(
+        text=query.get("text", ""),
+        closed=closed,
+        before=_number(query.get("before")),
+        limit=min(_number(query.get("limit")) or 50, 500),
+    )
+    found = await server.answers.store.find(server.owner(http), search)
+    return _json({"data": [_shown(stream) for stream in found.streams], "next": found.next})
+
+
+@_careful
+async def _get(http: HttpRequest) -> HttpResponse:
+    server, query = gateway.of(http), http.query_params
+    stream = await server.readable(http, http.path_params["id"])
+    after = _number(http.headers.get("last-event-id") or query.get("after")) or 0
+    if "text/event-stream" in http.headers.get("accept", ""):
+        if stream.end is not None and after > stream.tail:
+            return HttpResponse(status_code=204)  # a browser would ask for ever
+        return Feed(_events(server, stream.id, after))
+    if "wait" in query or "after" in query:
+        return await _poll(server, stream, after, _number(query.get("wait")) or 0)
+    return _json(await _whole(server, stream))
+
+
+@_careful
+async def _stop(http: HttpRequest) -> HttpResponse:
+    server = gateway.of(http)
+    stream = await server.owned(http, http.path_params["id"])
+    await server.answers.stop(stream.id)
+    return _json(_shown(await server.answers.store.info(stream.id)))
+
+
+async def _events(server: gateway.Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
+    """Each record as it stands in the log; the end's offset is behind all of them."""
+    followed = server.answers.follow(stream, after)
+    try:
+        async for item in followed:
+            if isinstance(item, list):
+                yield b"".join(_frame(batch) for batch in item)
+                after = item[-1].offset
+            else:
+                yield sse.encode(Frame(item.final or b"{}", event="end", id=str(after + 1)))
+    finally:
+        await followed.aclose()
+
+
+def _frame(batch: Batch) -> bytes:
+    return sse.encode(Frame(batch.data, id=str(batch.offset)))
+
+
+async def _poll(
+    server: gateway.Gateway, stream: StreamInfo, after: int, seconds: int
+) -> HttpResponse:
+    """The events behind `after`, waited for if there are none yet."""
+    after = max(after, 1)
+    batches, end = await server.answers.behind(stream.id, after, min(seconds, 60))
+    return _json(
+        {
+            "id": stream.id,
+            "events": [event for batch in batches for event in batch.events],
+            "next": batches[-1].offset if batches else after,
+            "state": "open" if end is None else end.state,
+        }
+    )
+
+
+async def _whole(server: gateway.Gateway, stream: StreamInfo) -> dict[str, Any]:
+    """The question and the answer so far."""
+    records = await server.answers.records(stream.id)
+    asked, fold = asked_from(records[0]), Accumulator(1)
+    for record in records[1:]:
+        fold.add(Batch(0, record).events)
+    choice = fold.choices(complete=stream.end is not None)[0]
+    final = None if stream.end is None else final_from(stream.end.final)
+    return {
+        **_shown(stream),
+        "offset": len(records),
+        "request": {
+            "models": asked.models,
+            "messages": [m for message in asked.request.messages for m in message_to_chat(message)],
+        },
+        "text": choice.text,
+        "reasoning": choice.reasoning,
+        "tool_calls": choice.tool_calls,
+        "usage": fold.usage,
+        "final": final,
+    }
+
+
+def _shown(stream: StreamInfo) -> dict[str, Any]:
+    return {
+        "id": stream.id,
+        "object": "stream",
+        "state": "open" if stream.end is None else stream.end.state,
+        "model": stream.labels.get("model", ""),
+        "created": int(stream.created),
+    }
+
+
+def _number(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise BadRequest(f"{text!r} is no offset", status=400, code="invalid_request_error")
+    return int(text)
+
+
+routes = [
+    Route("/v1/streams", _start, methods=["POST"]),
+    Route("/v1/streams", _list, methods=["GET"]),
+    Route("/v1/streams/{id}", _get, methods=["GET"]),
+    Route("/v1/streams/{id}", _stop, methods=["DELETE"]),
+]
