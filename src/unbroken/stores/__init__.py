@@ -1,0 +1,1 @@
+"""Streams of records that outlive their producers; one file a store, found by its URL."""

@@ -1,0 +1,143 @@
+"""What a process knows of the streams that are followed in it.
+
+Facts about a stream only grow: its tail rises, its end stays. So they may be learnt twice, late
+or out of order from this process's own commits and from a look into the file, and the larger
+wins. The newest records are kept too: followers that keep up never ask SQLite.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from unbroken.stores._sqlite_log import News
+from unbroken.stores._sqlite_rows import Head
+from unbroken.stores._waiters import Waiters
+from unbroken.stores.base import BEGINNING, End, Offset, Page, Record
+
+RECENT = 32 << 10  # bytes of newest records a stream: seconds of an answer, or one burst
+IDLE = 1024  # watches kept that nobody waits on at the moment
+
+
+class Watch:
+    """One followed stream. `generation` says how much of what others wrote it has seen."""
+
+    def __init__(self) -> None:
+        self.generation = -1
+        self.tail: Offset = BEGINNING
+        self.end: End | None = None
+        self.cancelled = False
+        self.gone = False
+        self.pins = 0
+        self.followers = Waiters()
+        self.stoppers = Waiters()
+        self._recent: list[Record] = []
+        self._start: Offset = BEGINNING  # of the recent ones
+        self._size = 0
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Somebody waits: it must not be dropped, and has to hear of what others write."""
+        self.pins += 1
+        try:
+            yield
+        finally:
+            self.pins -= 1
+
+    def learn(self, head: Head | None) -> None:
+        """What a commit did or the file says; None: the stream is not there any more."""
+        if head is None:
+            self.gone = True
+        elif head.tail > self.tail or head.end != self.end:
+            self.tail, self.end = max(self.tail, head.tail), self.end or head.end
+            self.followers.ring()
+        if head is None or head.cancelled != self.cancelled or self.end is not None:
+            self.cancelled = self.cancelled or (head is not None and head.cancelled)
+            self.stoppers.ring()
+        if head is None:
+            self.followers.ring()
+
+    def keep(self, first: Offset, records: Iterable[bytes]) -> None:
+        """Records of this process's own commit, which begin behind `first`."""
+        if first != self._start + len(self._recent):
+            self._start, self._recent, self._size = first, [], 0
+        new = [Record(at, data) for at, data in enumerate(records, first + 1)]
+        self._recent += new
+        self._size += sum(len(record.data) for record in new)
+        if self._size > RECENT:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Keep the newest half at most: dropping one by one would move all of them each time."""
+        kept, size = len(self._recent), 0
+        while kept and size + len(self._recent[kept - 1].data) <= RECENT // 2:
+            kept -= 1
+            size += len(self._recent[kept].data)
+        self._start += kept
+        self._recent, self._size = self._recent[kept:], size
+
+    def page(self, after: Offset, limit: int) -> Page | None:
+        """A page of recent records; None if the file has to be asked."""
+        skip = after - self._start
+        if not 0 <= skip < len(self._recent):
+            return None
+        records = self._recent[skip : skip + limit]
+        following = after + len(records)
+        return Page(records, following, self.end if following == self.tail else None)
+
+
+class Watches:
+    """The watches of a process, those used last at the end."""
+
+    def __init__(self) -> None:
+        self._watches: OrderedDict[str, Watch] = OrderedDict()
+        self.generation = 0
+
+    def get(self, stream: str) -> Watch | None:
+        """The watch of a stream, if there is one."""
+        return self._watches.get(stream)
+
+    def use(self, stream: str) -> Watch:
+        """The watch of a stream, made if there is none."""
+        watch = self._watches.get(stream)
+        if watch is None:
+            watch = self._watches[stream] = Watch()
+            self._drop_idle()
+        self._watches.move_to_end(stream)
+        return watch
+
+    def _drop_idle(self) -> None:
+        if len(self._watches) > IDLE:
+            idle = (name for name, watch in self._watches.items() if not watch.pins)
+            self._watches.pop(next(idle, ""), None)
+
+    def hear(self, news: dict[str, News]) -> None:
+        """Of this process's own commit."""
+        for stream, item in news.items():
+            watch = self._watches.get(stream)
+            if watch is not None:
+                watch.keep(item.first, item.records)
+                self._learn(stream, watch, item.head)
+
+    def catch_up(self, generation: int, heads: dict[str, Head], asked: Iterable[str]) -> None:
+        """What the file said of some streams, when that many foreign writes had been seen."""
+        for stream in asked:
+            watch = self._watches.get(stream)
+            if watch is not None:
+                watch.generation = max(watch.generation, generation)
+                self._learn(stream, watch, heads.get(stream))
+
+    def _learn(self, stream: str, watch: Watch, head: Head | None) -> None:
+        watch.learn(head)
+        if watch.gone:
+            self._watches.pop(stream, None)
+
+    def pinned(self) -> list[str]:
+        """The streams somebody waits for."""
+        return [stream for stream, watch in self._watches.items() if watch.pins]
+
+    def fail(self) -> None:
+        """Nothing is sure any more: wake all, so that each finds out for itself."""
+        for watch in self._watches.values():
+            watch.generation = -1
+            watch.followers.ring()
+            watch.stoppers.ring()
