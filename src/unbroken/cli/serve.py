@@ -6,7 +6,7 @@ Without any option: on http://127.0.0.1:8080, answers in ./unbroken.db, the mode
 
 from argparse import ArgumentParser, Namespace
 
-from unbroken.cli._question import count
+from unbroken.cli._question import count, seconds
 from unbroken.errors import ConfigurationError
 from unbroken.stores import registry
 
@@ -22,22 +22,22 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="where answers are kept: sqlite:///FILE or memory:",
     )
 
+    parser.add_argument(
+        "--drain",
+        type=seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="when stopped: the time that open answers get before they are handed over",
+    )
+
 
 def run(args: Namespace) -> int:
     """Serve until Ctrl-C."""
     try:
-        import uvicorn
+        from unbroken.server.serving import serve
     except ImportError as error:
         raise ConfigurationError(
             "serving needs the extra `server`", hint="pip install 'unbroken[server]'"
         ) from error
-    from unbroken.server.gateway import Gateway
-
-    gateway = Gateway(registry.open(args.store))
     print(f"answers on http://{args.host}:{args.port}  (store: {args.store}; Ctrl-C stops)")
-    config = uvicorn.Config(
-        gateway, host=args.host, port=args.port, log_level="warning", lifespan="on"
-    )
-    server = uvicorn.Server(config)
-    server.run()
-    return 0 if server.started else 1
+    return serve(registry.open(args.store), args.host, args.port, args.drain)

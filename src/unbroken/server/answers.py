@@ -29,7 +29,7 @@ from unbroken.server.records import (
 )
 from unbroken.stores.base import Created, End, Lease, NewStream, Store, StreamInfo
 
-LEASE = 4.0
+LEASE = 2.0
 """Seconds until a silent producer counts as dead; renewed four times as often."""
 
 ASK = 30.0
@@ -49,6 +49,7 @@ class Answers:
         self._asked: dict[str, Asked] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self.store.__aenter__()
@@ -65,6 +66,15 @@ class Answers:
             await self.store.release(producer.lease)
         await self._client.close()
         await self.store.__aexit__(None, None, None)
+
+    async def drain(self, seconds: float) -> None:
+        """Give open answers so long to finish; then let every reader go, to come back elsewhere."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._closing.set()
+        for producer in self.producers.values():
+            producer.live.wake()
 
     async def start(
         self, asked: Asked, owner: str = "", key: str = "", labels: dict[str, str] | None = None
@@ -94,7 +104,7 @@ class Answers:
         after = max(after, 1)  # the first record is the question
         self.readers[stream] += 1
         try:
-            while True:
+            while not self._closing.is_set():
                 batches, end = await self._behind(stream, after)
                 if batches:
                     yield batches
@@ -200,11 +210,19 @@ class Answers:
         return [Batch(record.offset, record.data) for record in page.records], page.end
 
     async def _more(self, stream: str, after: int) -> None:
+        """Until there may be more, or this process closes."""
         producer = self.producers.get(stream)
-        if producer is None:
-            await self.store.wait(stream, after, ASK)
-        elif producer.live.tail <= after and producer.live.end is None:
-            await producer.live.wait()
+        if producer is not None:
+            if producer.live.tail <= after and producer.live.end is None:
+                await producer.live.wait()
+            return
+        more = asyncio.ensure_future(self.store.wait(stream, after, ASK))
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait((more, closing), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            more.cancel()
+            closing.cancel()
 
     def _leave(self, stream: str) -> None:
         """One reader less; the last one may take the answer along."""

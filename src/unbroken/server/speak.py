@@ -36,6 +36,9 @@ from unbroken.wire.codec import Codec
 Endpoint = Callable[[HttpRequest], Awaitable[HttpResponse]]
 Followed = AsyncGenerator[list[Batch] | End, None]
 
+LEFT = End("left")
+"""This process closes before the answer has ended: a body that just ends, as after any cut."""
+
 _NOTICES = frozenset(get_args(Notice))
 
 STREAM_HEADER = "x-unbroken-stream"
@@ -93,7 +96,7 @@ async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
 async def _first_word(followed: Followed) -> list[Batch] | End:
     """The first thing that a dialect has a word for: it knows none for our notices."""
     while True:
-        item = await anext(followed)
+        item = await anext(followed, LEFT)
         if isinstance(item, End) or any(type(e) not in _NOTICES for b in item for e in b.events):
             return item
 
@@ -111,7 +114,7 @@ async def _encoded(
         item = await first
         while not isinstance(item, End):
             yield b"".join(codec.encode(writer, event) for batch in item for event in batch.events)
-            item = await anext(followed)
+            item = await anext(followed, LEFT)
         if item.state == "failed":
             error = error_of(final_from(item.final).error)
             yield b"".join(map(codec.encode_frame, writer.fail(error)))

@@ -1,0 +1,43 @@
+"""The gateway as a process: uvicorn around it, and an orderly end.
+
+Asked to stop, it takes no new connections, gives open answers some time, then lets every reader
+go with a clean end and its leases with them, so that another process goes on at once.
+"""
+
+import asyncio
+import signal
+from types import FrameType
+
+import uvicorn
+
+from unbroken.server.gateway import Gateway
+from unbroken.stores.base import Store
+
+
+class _Server(uvicorn.Server):
+    """Drains the gateway while uvicorn waits for its connections to end."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, seconds: float) -> None:
+        super().__init__(config)
+        self._gateway, self._seconds = gateway, seconds
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, the second ends it."""
+        if self._draining is None:
+            drain = self._gateway.answers.drain(self._seconds)
+            self._draining = asyncio.get_running_loop().create_task(drain)
+        else:
+            self.force_exit = sig in (signal.SIGINT, signal.SIGTERM)
+        super().handle_exit(sig, frame)
+
+
+def serve(store: Store, host: str, port: int, drain: float) -> int:
+    """Serve until a signal; the exit code."""
+    gateway = Gateway(store)
+    config = uvicorn.Config(
+        gateway, host=host, port=port, log_level="warning", timeout_graceful_shutdown=int(drain) + 5
+    )
+    server = _Server(config, gateway, drain)
+    server.run()
+    return 0 if server.started else 1
