@@ -1,6 +1,7 @@
 """Anthropic messages: the dialect, whole answers, errors (platform.claude.com: messages).
 
-The streamed answer is in `anthropic_stream`, the request in `anthropic_request`.
+The streamed answer is in `anthropic_reader` and `anthropic_writer`, the request in
+`anthropic_request`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,20 +15,18 @@ from unbroken.events import ChoiceEnd, Event, MessageEnd, MessageStart, Usage, U
 from unbroken.messages import Request
 from unbroken.response import Choice, Response
 from unbroken.wire import sse
+from unbroken.wire.anthropic_reader import Block, MessagesReader, block_events
 from unbroken.wire.anthropic_request import body_of, request_in
-from unbroken.wire.anthropic_stream import (
+from unbroken.wire.anthropic_words import (
     FINISH,
-    Block,
-    MessagesReader,
     MessagesUsage,
-    MessagesWriter,
-    block_events,
     error_body,
     message_body,
     usage_from,
     usage_to,
     word_for,
 )
+from unbroken.wire.anthropic_writer import MessagesWriter
 from unbroken.wire.codec import Codec
 from unbroken.wire.refusals import UNREADABLE, refusal
 

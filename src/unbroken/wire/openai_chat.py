@@ -1,7 +1,7 @@
 """OpenAI chat completions and everything compatible: requests, whole answers, errors.
 
 `OpenAIChat` is a value: its fields are what compatible servers disagree about. The streamed
-answer is in `openai_chat_stream`.
+answer is in `openai_chat_reader` and `openai_chat_writer`.
 """
 
 from collections.abc import Mapping
@@ -36,16 +36,16 @@ from unbroken.messages import (
 from unbroken.response import Choice, PartialToolCall, Response, ToolCall
 from unbroken.wire import sse
 from unbroken.wire.codec import Codec
-from unbroken.wire.openai_chat_stream import (
+from unbroken.wire.openai_chat_reader import ChatReader
+from unbroken.wire.openai_chat_words import (
     FINISH,
-    ChatReader,
     ChatUsage,
-    ChatWriter,
     error_body,
     usage_from,
     usage_to,
     word_for,
 )
+from unbroken.wire.openai_chat_writer import ChatWriter
 from unbroken.wire.refusals import UNREADABLE, refusal
 
 # Our names that are the wire's names too. `max_tokens`, tools and the stream's options are not

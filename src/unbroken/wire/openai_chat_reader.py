@@ -1,4 +1,4 @@
-"""The streamed answer of OpenAI chat completions and everything compatible, both ways.
+"""The streamed answer of OpenAI chat completions and everything compatible: chunks to events.
 
 Read here: only the needed fields, typed, null and missing and empty alike. Facts and sources are
 in docs/reference/wire-formats.md; the ones that shape this file:
@@ -17,7 +17,6 @@ from unbroken.errors import ProviderError, ServerError
 from unbroken.events import (
     ChoiceEnd,
     Event,
-    FinishReason,
     MessageEnd,
     MessageStart,
     ReasoningDelta,
@@ -29,22 +28,9 @@ from unbroken.events import (
     UsageReport,
 )
 from unbroken.wire.codec import Frame
+from unbroken.wire.openai_chat_words import DONE, FINISH, ChatUsage, usage_from
 from unbroken.wire.refusals import UNREADABLE, refusal
 from unbroken.wire.template import TextTemplate
-
-DONE = b"[DONE]"
-
-FINISH: dict[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "model_length": "length",  # Mistral
-    "max_tokens": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "error": "error",
-    "insufficient_system_resource": "error",  # DeepSeek
-}
 
 
 class _Function(Struct, gc=False):
@@ -78,21 +64,6 @@ class _Choice(Struct, gc=False):
     finish_reason: str | None = None
 
 
-class _PromptDetails(Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _CompletionDetails(Struct, gc=False):
-    reasoning_tokens: int | None = None
-
-
-class ChatUsage(Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
 class _Chunk(Struct, gc=False):
     id: str | None = None
     model: str | None = None
@@ -103,28 +74,6 @@ class _Chunk(Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 _encode = msgspec.json.Encoder().encode
-
-
-def usage_from(wire: ChatUsage) -> Usage:
-    """OpenAI counts cached tokens within the prompt and reasoning within the completion."""
-    prompt, completion = wire.prompt_tokens_details, wire.completion_tokens_details
-    return Usage(
-        input_tokens=wire.prompt_tokens or 0,
-        output_tokens=wire.completion_tokens or 0,
-        cached_input_tokens=(prompt and prompt.cached_tokens) or 0,
-        reasoning_tokens=(completion and completion.reasoning_tokens) or 0,
-    )
-
-
-def usage_to(usage: Usage) -> dict[str, Any]:
-    """The `usage` object of an answer."""
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_input_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
 
 
 class _Calls:
@@ -299,102 +248,3 @@ def _listed(content: list[_Piece], index: int, out: list[Event]) -> None:
             out.append(ReasoningDelta(thought, index))
         if piece.text:
             out.append(TextDelta(piece.text, index))
-
-
-class ChatWriter:
-    """Events in, chunks out. Text, the one hot event, is written around a prepared frame."""
-
-    def __init__(self, choices: int, created: int, *, include_usage: bool) -> None:
-        self._choices = choices
-        self._created = created
-        self._include_usage = include_usage
-        self._head: dict[str, Any] = {}
-        self._text: dict[int, tuple[bytes, bytes]] = {}
-        self._write = {
-            MessageStart: self._start,
-            ReasoningDelta: self._reasoning,
-            RefusalDelta: self._refusal,
-            ToolCallStart: self._call,
-            ToolCallDelta: self._arguments,
-            ChoiceEnd: self._choice_end,
-            MessageEnd: self._end,
-        }
-
-    def write(self, event: Event) -> list[Frame]:
-        """The frames that say `event`; none where the dialect has no word for it."""
-        if type(event) is TextDelta:
-            head, tail = self._text.get(event.choice) or self._prepare(event.choice)
-            return [Frame(head + _encode(event.text) + tail)]
-        write: Any = self._write.get(type(event))
-        return write(event) if write is not None else []
-
-    def fail(self, error: ProviderError) -> list[Frame]:
-        """An error object in the stream, and the end of the transport."""
-        return [Frame(_encode(error_body(error))), Frame(DONE)]
-
-    def _prepare(self, choice: int) -> tuple[bytes, bytes]:
-        whole = self._chunk({"content": "\0"}, choice)[0].data
-        head, tail = whole.split(_encode("\0"))
-        self._text[choice] = head, tail
-        return head, tail
-
-    def _chunk(self, delta: dict[str, Any], choice: int, finish: str | None = None) -> list[Frame]:
-        inner = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
-        usage = {"usage": None} if self._include_usage else {}
-        return [Frame(_encode({**self._head, "choices": [inner], **usage}))]
-
-    def _start(self, event: MessageStart) -> list[Frame]:
-        self._text.clear()
-        self._head = {
-            "id": event.id,
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "model": event.model,
-        }
-        first = {"role": "assistant", "content": ""}
-        return [frame for at in range(self._choices) for frame in self._chunk(first, at)]
-
-    def _reasoning(self, event: ReasoningDelta) -> list[Frame]:
-        return self._chunk({"reasoning_content": event.text}, event.choice) if event.text else []
-
-    def _refusal(self, event: RefusalDelta) -> list[Frame]:
-        return self._chunk({"refusal": event.text}, event.choice)
-
-    def _call(self, event: ToolCallStart) -> list[Frame]:
-        function = {"name": event.name, "arguments": ""}
-        call = {"index": event.index, "id": event.id, "type": "function", "function": function}
-        return self._chunk({"tool_calls": [call]}, event.choice)
-
-    def _arguments(self, event: ToolCallDelta) -> list[Frame]:
-        call = {"index": event.index, "function": {"arguments": event.arguments}}
-        return self._chunk({"tool_calls": [call]}, event.choice)
-
-    def _choice_end(self, event: ChoiceEnd) -> list[Frame]:
-        return self._chunk({}, event.choice, word_for(event.finish_reason, event.raw))
-
-    def _end(self, event: MessageEnd) -> list[Frame]:
-        if event.usage is None or not self._include_usage:
-            return [Frame(DONE)]
-        body = {**self._head, "choices": [], "usage": usage_to(event.usage)}
-        return [Frame(_encode(body)), Frame(DONE)]
-
-
-def word_for(reason: FinishReason, raw: str) -> str:
-    """This dialect's word: the provider's own if this dialect knows it, else the common one."""
-    return raw if FINISH.get(raw) == reason else reason
-
-
-def error_body(error: ProviderError) -> dict[str, Any]:
-    """The error object of OpenAI, for a status and for the middle of a stream."""
-    kind = ERROR_TYPES.get(error.status or 500, "invalid_request_error")
-    kind = "server_error" if (error.status or 500) >= 500 else kind
-    message = error.message or type(error).__name__
-    return {"error": {"message": message, "type": kind, "param": None, "code": error.code or None}}
-
-
-ERROR_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}

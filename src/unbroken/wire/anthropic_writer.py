@@ -1,0 +1,131 @@
+"""The streamed answer of Anthropic messages: events to frames (platform.claude.com: streaming)."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from unbroken.errors import ProviderError
+from unbroken.events import (
+    ChoiceEnd,
+    Citation,
+    Event,
+    MessageEnd,
+    MessageStart,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+)
+from unbroken.wire.anthropic_words import error_body, message_body, usage_to, word_for
+from unbroken.wire.codec import Frame
+
+_encode = msgspec.json.Encoder().encode
+
+
+class MessagesWriter:
+    """Events in, frames out. A block is opened when content of another kind begins."""
+
+    def __init__(self) -> None:
+        self._index = -1
+        self._open = ""  # kind of the open block
+        self._calls: dict[int, int] = {}  # call index to block index
+        self._usage = Usage(source="partial")
+        self._write: dict[type, Any] = {
+            MessageStart: self._start,
+            TextDelta: self._text,
+            RefusalDelta: self._text,
+            ReasoningDelta: self._reasoning,
+            Citation: self._citation,
+            ToolCallStart: self._call,
+            ToolCallDelta: self._arguments,
+            UsageReport: self._report,
+            ChoiceEnd: lambda _: self._close(),  # the stop reason travels with the usage, later
+            MessageEnd: self._end,
+        }
+
+    def write(self, event: Event) -> list[Frame]:
+        """The frames that say `event`; none where the dialect has no word for it."""
+        write = self._write.get(type(event))
+        if write is None or getattr(event, "choice", None):
+            return []
+        frames: list[Frame] = write(event)
+        return frames
+
+    def fail(self, error: ProviderError) -> list[Frame]:
+        """The error event, which ends the stream."""
+        return [_frame("error", error=error_body(error)["error"])]
+
+    def _start(self, event: MessageStart) -> list[Frame]:
+        body = message_body(event.id, event.model, usage_to(self._usage))
+        return [_frame("message_start", message=body)]
+
+    def _block(self, kind: str, start: dict[str, Any]) -> list[Frame]:
+        """Close the open block, open the next."""
+        frames = self._close()
+        self._index += 1
+        self._open = kind
+        return [*frames, _frame("content_block_start", index=self._index, content_block=start)]
+
+    def _close(self) -> list[Frame]:
+        if not self._open:
+            return []
+        self._open = ""
+        return [_frame("content_block_stop", index=self._index)]
+
+    def _grow(self, kind: str, delta: dict[str, Any]) -> list[Frame]:
+        opened = [] if self._open == kind else self._block(kind, _STARTS[kind])
+        return [*opened, _frame("content_block_delta", index=self._index, delta=delta)]
+
+    def _text(self, event: TextDelta | RefusalDelta) -> list[Frame]:
+        return self._grow("text", {"type": "text_delta", "text": event.text}) if event.text else []
+
+    def _reasoning(self, event: ReasoningDelta) -> list[Frame]:
+        """A signature seals its block: it would not fit what another thought adds to it."""
+        frames: list[Frame] = []
+        if event.text:
+            frames += self._grow("thinking", {"type": "thinking_delta", "thinking": event.text})
+        if event.signature:
+            proof = {"type": "signature_delta", "signature": event.signature}
+            frames += self._grow("thinking", proof) + self._close()
+        return frames
+
+    def _citation(self, event: Citation) -> list[Frame]:
+        delta = {"type": "citations_delta", "citation": Raw(event.data.encode())}
+        return self._grow("text", delta)
+
+    def _call(self, event: ToolCallStart) -> list[Frame]:
+        start = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
+        opened = self._block("tool_use", start)
+        self._calls[event.index] = self._index
+        return opened
+
+    def _arguments(self, event: ToolCallDelta) -> list[Frame]:
+        """To the block of its own call, which other content may have closed since."""
+        index = self._calls.get(event.index)
+        if index is None or not event.arguments:
+            return []
+        delta = {"type": "input_json_delta", "partial_json": event.arguments}
+        return [_frame("content_block_delta", index=index, delta=delta)]
+
+    def _report(self, event: UsageReport) -> list[Frame]:
+        self._usage = event.usage
+        return []
+
+    def _end(self, event: MessageEnd) -> list[Frame]:
+        delta = {"stop_reason": word_for(event.finish_reason, event.raw), "stop_sequence": None}
+        ending = _frame("message_delta", delta=delta, usage=usage_to(event.usage or self._usage))
+        return [*self._close(), ending, _frame("message_stop")]
+
+
+_STARTS: dict[str, dict[str, Any]] = {
+    "text": {"type": "text", "text": ""},
+    "thinking": {"type": "thinking", "thinking": "", "signature": ""},
+}
+
+
+def _frame(kind: str, **fields: Any) -> Frame:
+    return Frame(_encode({"type": kind, **fields}), kind)
