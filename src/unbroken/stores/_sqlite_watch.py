@@ -76,7 +76,9 @@ class Watch:
         self._recent, self._size = self._recent[kept:], size
 
     def page(self, after: Offset, limit: int) -> Page | None:
-        """A page of recent records; None if the file has to be asked."""
+        """A page of recent records, or of none at the tail; None if the file has to be asked."""
+        if after == self.tail:
+            return Page([], after, self.end)
         skip = after - self._start
         if not 0 <= skip < len(self._recent):
             return None

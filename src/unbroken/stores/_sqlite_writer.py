@@ -22,6 +22,7 @@ from unbroken.stores._sqlite_file import Settings, told
 from unbroken.stores._sqlite_log import Log, News
 
 LOOK = 0.005  # seconds between two looks at what others wrote
+RECENTLY = 0.1  # seconds for which a look counts: longer, and the thread is held up
 T = TypeVar("T")
 
 
@@ -72,7 +73,7 @@ class Writer:
         self._queue: queue.SimpleQueue[Op[Any] | None] = queue.SimpleQueue()
         self._under_way: list[Op[Any]] = []
         self._next = 0.0
-        self._watched = 0.0
+        self._watched = self._looked = 0.0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="unbroken-store", daemon=True)
         self._thread.start()
@@ -94,9 +95,9 @@ class Writer:
             self._queue.put(None)
 
     @property
-    def watching(self) -> bool:
-        """Whether what others write is being looked for."""
-        return time.monotonic() < self._watched
+    def looked(self) -> bool:
+        """Whether what others had written a moment ago is known."""
+        return time.monotonic() < self._looked + RECENTLY
 
     async def stop(self) -> None:
         """Finish what is asked for, then end."""
@@ -125,7 +126,7 @@ class Writer:
     def _gather(self) -> list[Op[Any]]:
         """What is to be done next; nothing, if it is time to look around."""
         try:
-            first = self._queue.get(timeout=LOOK if self.watching else None)
+            first = self._queue.get(timeout=LOOK if time.monotonic() < self._watched else None)
         except queue.Empty:
             return []
         if first is None:
@@ -145,6 +146,7 @@ class Writer:
                 changed = self._log.foreign()
         except StoreError:
             changed = True  # whoever reads next hears what it is
+        self._looked = time.monotonic()
         if changed:
             self._log.forget()
         return changed
@@ -153,6 +155,7 @@ class Writer:
         try:
             with told(self._settings):
                 foreign = self._log.begin()
+                self._looked = time.monotonic()
         except StoreError as error:
             self._fail(ops, error)
             return

@@ -205,8 +205,8 @@ class SqliteStore:
         return watch.cancelled
 
     def _fresh(self, watch: Watch) -> bool:
-        """Whether nothing has been written elsewhere since the watch was brought up to date."""
-        return self._open.watching and watch.generation == self._watches.generation
+        """Whether nothing was written elsewhere since, as of the last look a moment ago."""
+        return self._open.looked and watch.generation == self._watches.generation
 
     async def _know(self, stream: str, watch: Watch, seconds: float) -> None:
         """Bring a pinned watch up to date; what others write from now on reaches it anyway."""

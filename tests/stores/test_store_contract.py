@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from unbroken.stores import contract
-from unbroken.stores.base import Page
 from unbroken.stores.memory import MemoryStore
 
 
