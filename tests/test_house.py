@@ -14,7 +14,7 @@ ROOT = SRC.parent.parent
 TESTS = Path(__file__).parent
 
 FLOORS = {
-    1: {"errors", "events", "messages", "response"},
+    1: {"errors", "events", "messages", "partial", "response", "schema", "structured"},
     2: {"wire", "transport", "stores", "metrics"},
     3: {"simulator"},
     4: {"providers"},
@@ -33,6 +33,7 @@ LAZY = {
     "providers/registry.py": "importlib.metadata is slow to import",
     "stores/registry.py": "importlib.metadata is slow to import",
     "metrics/prices.py": "the price list is an extra",
+    "partial.py": "the parser of partial JSON is loaded when somebody looks at half an answer",
     "simulator/pytest_plugin.py": "only tests that use a fixture pay for it",
 }
 WAITING = {"asyncio", "socket", "time", "random", "threading", "ssl", "select", "http", "urllib3"}

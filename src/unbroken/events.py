@@ -90,12 +90,37 @@ class Citation(_Event, frozen=True, tag="citation"):
     choice: int = 0
 
 
+class TokenLogprob(Struct, frozen=True, gc=False, omit_defaults=True):
+    """How likely a token was, as a natural logarithm; `top` are the likeliest in its place.
+
+    `bytes` is there for tokens that are no whole characters.
+    """
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top: tuple["TokenLogprob", ...] = ()
+
+
+class Logprobs(_Event, frozen=True, tag="logprobs"):
+    """How likely the tokens of the latest text were, or of the latest refusal. Only on request."""
+
+    tokens: tuple[TokenLogprob, ...]
+    choice: int = 0
+    refusal: bool = False
+
+
 class OtherEvent(_Event, frozen=True, tag="other"):
-    """Something this version has no word for, kept rather than lost; `data` is its JSON."""
+    """Something this version has no word for, kept rather than lost: server tools, new blocks.
+
+    `data` is the provider's JSON as it stands in a stream of its `dialect`, which can therefore
+    write it back; an answer in one piece is told in the same shape.
+    """
 
     name: str
     data: str
     choice: int = 0
+    dialect: str = ""
 
 
 class UsageReport(_Event, frozen=True, tag="usage"):
@@ -161,7 +186,7 @@ Notice = Retrying | Resumed | Restarted | FellBack
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallStart | ToolCallDelta | Citation
 """Events that add to an answer: they, and nothing else, re-arm the content clock."""
 
-Event = Delta | MessageStart | OtherEvent | UsageReport | ChoiceEnd | MessageEnd | Notice
+Event = Delta | MessageStart | Logprobs | OtherEvent | UsageReport | ChoiceEnd | MessageEnd | Notice
 
 CONTENT: frozenset[type] = frozenset(
     {
@@ -182,6 +207,7 @@ __all__ = [
     "Event",
     "FellBack",
     "FinishReason",
+    "Logprobs",
     "MessageEnd",
     "MessageStart",
     "Notice",
@@ -192,6 +218,7 @@ __all__ = [
     "Resumed",
     "Retrying",
     "TextDelta",
+    "TokenLogprob",
     "ToolCallDelta",
     "ToolCallStart",
     "Usage",

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from unbroken.events import FinishReason, Usage
+from unbroken.events import FinishReason, OtherEvent, TokenLogprob, Usage
+from unbroken.partial import partial_json, partial_object
 
 End = Literal["complete", "truncated", "cancelled", "failed"]
 """How an answer ended. `complete`: the dialect's own terminal arrived, whatever it said.
@@ -24,6 +25,33 @@ class ToolCall(Struct, frozen=True):
     name: str
     arguments: dict[str, Any]
 
+    @property
+    def partial(self) -> dict[str, Any]:
+        """All of the arguments: the same word serves while a call grows and after it."""
+        return self.arguments
+
+
+class GrowingToolCall(ToolCall, frozen=True):
+    """A call of an answer that is still coming: to be shown, not to be executed.
+
+    It has no `arguments` before the answer is complete; `partial` is what there is of them.
+    """
+
+    text: str = ""
+
+    @property
+    def partial(self) -> dict[str, Any]:
+        """The arguments as far as they have come. Their last string or list may still grow."""
+        return partial_object(self.text)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Raises AttributeError: half an order is no order."""
+        raise AttributeError(
+            f"the arguments of call {self.name!r} are still coming: they can be used when "
+            f"response.end is 'complete'; until then look at `partial`"
+        )
+
 
 class PartialToolCall(Struct, frozen=True):
     """A call that never became complete: `arguments` is the text that arrived.
@@ -35,9 +63,31 @@ class PartialToolCall(Struct, frozen=True):
     name: str
     arguments: str
 
+    @property
+    def partial(self) -> dict[str, Any]:
+        """What can be read of the arguments."""
+        return partial_object(self.arguments)
+
+
+class Other(Struct, frozen=True):
+    """Something of the answer that we have no word for; `at` characters of text came before it."""
+
+    event: OtherEvent
+    at: int = 0
+
+
+class ChoiceLogprobs(Struct, frozen=True):
+    """How likely the tokens of the text and of the refusal were."""
+
+    text: tuple[TokenLogprob, ...] = ()
+    refusal: tuple[TokenLogprob, ...] = ()
+
 
 class Choice(Struct, frozen=True):
-    """One of the `n` answers to a request. `finish_reason` is None until it arrives."""
+    """One of the `n` answers to a request. `finish_reason` is None until it arrives.
+
+    `logprobs` is None unless they were asked for. `others` is what came besides, in order.
+    """
 
     index: int = 0
     text: str = ""
@@ -49,6 +99,8 @@ class Choice(Struct, frozen=True):
     citations: tuple[str, ...] = ()
     finish_reason: FinishReason | None = None
     raw_finish_reason: str = ""
+    logprobs: ChoiceLogprobs | None = None
+    others: tuple[Other, ...] = ()
 
 
 Quote = Callable[[str, str, Usage], float | None]
@@ -94,7 +146,7 @@ class Response(Struct, frozen=True, kw_only=True):
     `provider` and `model` are those that answer, or answered last. `end` is None while it is
     still coming. `usage` is what all attempts together used, None when no provider reported any;
     its `source` is `partial` when one of them did not tell all. `skipped_events` counts malformed
-    events that were passed over.
+    events that were passed over. `reads` makes an object of a complete answer.
     """
 
     id: str = ""
@@ -107,6 +159,20 @@ class Response(Struct, frozen=True, kw_only=True):
     skipped_events: int = 0
     request_id: str = ""
     running: Attempt | None = None
+    reads: Callable[["Response"], Any] | None = None
+
+    @property
+    def partial(self) -> Any:
+        """The visible text, read as JSON as far as it has come; None where nothing can be read."""
+        return partial_json(self.text)
+
+    @property
+    def parsed(self) -> Any:
+        """The answer as the object that `response_format` asked for; None if it asked for none.
+
+        Raises OutputMismatch where the answer is not complete or does not fit.
+        """
+        return None if self.reads is None else self.reads(self)
 
     @property
     def text(self) -> str:
@@ -135,8 +201,15 @@ class Response(Struct, frozen=True, kw_only=True):
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The complete calls of the first choice."""
-        return self.choices[0].tool_calls
+        """The calls of the first choice: complete ones, and only of a complete answer.
+
+        While the answer is still coming, they are there to be looked at: see GrowingToolCall.
+        """
+        first = self.choices[0]
+        if self.end is not None or not first.partial_tool_calls:
+            return first.tool_calls
+        growing = (GrowingToolCall(c.id, c.name, {}, c.arguments) for c in first.partial_tool_calls)
+        return (*first.tool_calls, *growing)
 
     @property
     def partial_tool_calls(self) -> tuple[PartialToolCall, ...]:
@@ -155,8 +228,11 @@ class Response(Struct, frozen=True, kw_only=True):
 __all__ = [
     "Attempt",
     "Choice",
+    "ChoiceLogprobs",
     "End",
+    "GrowingToolCall",
     "How",
+    "Other",
     "PartialToolCall",
     "Quote",
     "Response",

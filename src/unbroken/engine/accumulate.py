@@ -15,18 +15,20 @@ from unbroken.events import (
     Citation,
     Event,
     FinishReason,
+    Logprobs,
     MessageStart,
     OtherEvent,
     ReasoningDelta,
     RefusalDelta,
     Restarted,
     TextDelta,
+    TokenLogprob,
     ToolCallDelta,
     ToolCallStart,
     Usage,
     UsageReport,
 )
-from unbroken.response import Choice, PartialToolCall, ToolCall
+from unbroken.response import Choice, ChoiceLogprobs, Other, PartialToolCall, ToolCall
 
 _arguments = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -40,7 +42,19 @@ class _Call:
 
 
 class _Choice:
-    __slots__ = ("calls", "citations", "finish", "raw", "reasoning", "refusal", "signature", "text")
+    __slots__ = (
+        "calls",
+        "citations",
+        "finish",
+        "length",
+        "likely",
+        "others",
+        "raw",
+        "reasoning",
+        "refusal",
+        "signature",
+        "text",
+    )
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -49,8 +63,18 @@ class _Choice:
         self.citations: list[str] = []
         self.signature = ""
         self.calls: dict[int, _Call] = {}
+        self.likely: tuple[list[TokenLogprob], list[TokenLogprob]] = ([], [])  # text, refusal
+        self.others: list[Other] = []
+        self.length = (0, 0)  # pieces of text that were counted, and their characters
         self.finish: FinishReason | None = None
         self.raw = ""
+
+    def aside(self, event: OtherEvent) -> None:
+        """Keep it, and its place in the text; no piece is counted twice."""
+        pieces, length = self.length
+        length += sum(map(len, self.text[pieces:]))
+        self.length = len(self.text), length
+        self.others.append(Other(event, length))
 
     def freeze(self, index: int, *, complete: bool) -> Choice:
         whole, partial = self._split_calls(complete=complete)
@@ -65,6 +89,8 @@ class _Choice:
             citations=tuple(self.citations),
             finish_reason=self.finish,
             raw_finish_reason=self.raw,
+            logprobs=ChoiceLogprobs(*map(tuple, self.likely)) if any(self.likely) else None,
+            others=tuple(self.others),
         )
 
     def _split_calls(self, *, complete: bool) -> tuple[list[ToolCall], list[PartialToolCall]]:
@@ -106,6 +132,7 @@ class Accumulator:
             ToolCallStart: self._call,
             ToolCallDelta: lambda e: self._at(e.choice).calls[e.index].pieces.append(e.arguments),
             Citation: self._citation,
+            Logprobs: lambda e: self._at(e.choice).likely[e.refusal].extend(e.tokens),
             OtherEvent: self._aside,
             UsageReport: self._usage,
             ChoiceEnd: self._end,
@@ -190,7 +217,8 @@ class Accumulator:
         self._at(event.choice).citations.append(event.data)
         self._asides += 1
 
-    def _aside(self, _event: OtherEvent) -> None:
+    def _aside(self, event: OtherEvent) -> None:
+        self._at(event.choice).aside(event)
         self._asides += 1
 
     def _usage(self, event: UsageReport) -> None:
