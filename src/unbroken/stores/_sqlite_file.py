@@ -65,14 +65,18 @@ class Settings(Struct, frozen=True):
 
 @contextmanager
 def told(settings: Settings) -> Iterator[None]:
-    """The one place where sqlite3's errors become ours."""
+    """The one place where sqlite3's errors become ours.
+
+    TypeError and ValueError are what it says to values that no column takes, such as text with
+    half a surrogate pair.
+    """
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"{settings.path}: {error}", hint=_advice(error)) from error
 
 
-def _advice(error: sqlite3.Error) -> str:
+def _advice(error: Exception) -> str:
     """What to do about it, where that is known."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return {

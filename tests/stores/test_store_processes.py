@@ -1,0 +1,203 @@
+"""One SQLite file and several real processes: killed, revived, racing, waking each other."""
+
+import asyncio
+import os
+import random
+import signal
+import stat
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from unbroken.stores.base import End, NewStream
+from unbroken.stores.sqlite import SqliteStore
+
+WORKER = Path(__file__).with_name("store_worker.py")
+SOON = 30
+
+
+@asynccontextmanager
+async def worker(*arguments):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, WORKER, *map(str, arguments), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def finished(*arguments):
+    """All lines of a worker that ends by itself."""
+    async with worker(*arguments) as process:
+        out, _ = await asyncio.wait_for(process.communicate(), SOON)
+        assert process.returncode == 0
+    return out.decode().splitlines()
+
+
+async def line(process):
+    return (await asyncio.wait_for(process.stdout.readline(), SOON)).decode().strip()
+
+
+async def whole(store, stream):
+    records, page = [], await store.read(stream)
+    while page.records:
+        records += page.records
+        page = await store.read(stream, page.next)
+    return records
+
+
+async def follow(store, stream):
+    records, page = [], await store.read(stream)
+    while not page.closed:
+        if not page.records:
+            assert await store.wait(stream, page.next, SOON)
+        page = await store.read(stream, page.next)
+        records += page.records
+    return records
+
+
+async def killed_producer(path, streams, delay):
+    """What a producer had been told was stored when it was killed."""
+    acknowledged = {}
+    async with worker("produce", path, "p", *streams) as process:
+        await line(process)
+        asyncio.get_running_loop().call_later(delay, process.send_signal, signal.SIGKILL)
+        out = await asyncio.wait_for(process.stdout.read(), SOON)
+        for words in (told.split() for told in out.decode().split("\n")[:-1]):
+            acknowledged[words[0]] = int(words[1])
+    return acknowledged
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_producer_loses_nothing_that_was_acknowledged_or_read(tmp_path, seed):
+    dice, path, streams = random.Random(seed), tmp_path / "s.db", [f"s{n}" for n in range(5)]
+
+    async def story():
+        async with SqliteStore(str(path)) as store:
+            for stream in streams:
+                await store.create(NewStream(stream))
+            followers = [asyncio.ensure_future(follow(store, stream)) for stream in streams]
+            acknowledged = {}
+            for _ in range(5):
+                acknowledged |= await killed_producer(path, streams, dice.uniform(0, 0.15))
+                for stream, tail in acknowledged.items():
+                    assert (await store.info(stream)).tail >= tail > 0
+            for stream in streams:
+                lease = await store.acquire(stream, "p", 60)
+                await store.close(stream, End("complete"), lease.tail, lease.fence)
+            for stream, seen in zip(streams, await asyncio.gather(*followers), strict=True):
+                assert seen == await whole(store, stream)
+                expected = [b"%s %d" % (stream.encode(), n + 1) for n in range(len(seen))]
+                assert [record.data for record in seen] == expected
+                assert [record.offset for record in seen] == [*range(1, len(seen) + 1)]
+            assert len(acknowledged) == len(streams)
+
+    asyncio.run(story())
+
+
+def test_producers_that_fight_for_a_stream_never_mix(tmp_path):
+    path = tmp_path / "s.db"
+
+    async def story():
+        async with SqliteStore(str(path)) as store:
+            await store.create(NewStream("s"))
+            fights = (finished("contend", path, f"p{n}", "s", 2) for n in range(4))
+            outs = await asyncio.gather(*fights)
+            records = await whole(store, "s")
+        told = [told.split(" ", 2) for out in outs for told in out if told.startswith("stored")]
+        stored = sorted((int(at), record.encode()) for _, at, record in told)
+        refused = sum(int(told.split()[1]) for out in outs for told in out if "refused" in told)
+        fences = [int(record.data.split()[1]) for record in records]
+
+        assert stored == [(record.offset, record.data) for record in records]
+        assert fences == sorted(fences)
+        assert len({record.data.split()[0] for record in records}) > 1
+        assert refused > 0
+
+    asyncio.run(story())
+
+
+def test_a_key_makes_one_stream_over_all_processes(tmp_path):
+    path = tmp_path / "new" / "s.db"
+
+    async def story():
+        outs = await asyncio.gather(*(finished("create", path, f"s{n}", "k") for n in range(6)))
+        async with SqliteStore(str(path)) as store:
+            streams = (await store.find("ann")).streams
+
+        assert sorted(out[0].split()[1] for out in outs) == ["False"] * 5 + ["True"]
+        assert {out[0].split()[0] for out in outs} == {info.id for info in streams}
+        assert streams[0].tail == 1
+
+    asyncio.run(story())
+
+
+def test_a_follower_in_another_process_is_woken(tmp_path):
+    path = tmp_path / "s.db"
+
+    async def story():
+        async with SqliteStore(str(path)) as store:
+            await store.create(NewStream("s"))
+            async with worker("follow", path, "s") as process:
+                told = [await line(process)]
+                for at in range(5):
+                    await store.append("s", [b"%d" % at], at)
+                    told.append((await line(process)).rsplit(" ", 1)[0])
+                await store.close("s", End("complete"), 5)
+                told.append(await line(process))
+
+        assert told == ["ready", "1 0", "2 1", "3 2", "4 3", "5 4", "end complete"]
+
+    asyncio.run(story())
+
+
+def test_a_producer_in_another_process_is_asked_to_stop(tmp_path):
+    path = tmp_path / "s.db"
+
+    async def story():
+        async with SqliteStore(str(path)) as store:
+            await store.create(NewStream("s"))
+            async with worker("stop", path, "s") as process:
+                ready = await line(process)
+                assert await store.cancel("s")
+                assert [ready, await line(process)] == ["ready", "True"]
+            assert (await store.read("s")).end == End("cancelled")
+
+    asyncio.run(story())
+
+
+def test_what_another_process_deleted_is_gone_for_those_who_follow_it(tmp_path):
+    path = str(tmp_path / "s.db")
+
+    async def story():
+        async with SqliteStore(path) as here, SqliteStore(path) as there:
+            await here.create(NewStream("s"), [b"a"])
+            assert not await here.wait("s", 1, 0.01)
+            await here.append("s", [b"b"], 1)
+            wait = asyncio.ensure_future(here.wait("s", 2, SOON))
+            await asyncio.sleep(0)
+            await there.delete("s")
+            (gone,) = await asyncio.gather(wait, return_exceptions=True)
+            assert type(gone).__name__ == "StreamMissing"
+
+    asyncio.run(story())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_nobody_else_may_read_the_files(tmp_path):
+    place = tmp_path / "new"
+
+    async def story():
+        async with SqliteStore(str(place / "s.db")) as store:
+            await store.create(NewStream("s"))
+            assert await store.read("s")
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in place.iterdir()}
+        assert modes == {"s.db": 0o600, "s.db-wal": 0o600, "s.db-shm": 0o600}
+        assert [path.name for path in place.iterdir()] == ["s.db"]
+
+    asyncio.run(story())

@@ -1,0 +1,248 @@
+"""What is SQLite's own: the file, its version, what goes wrong with it, and recent records."""
+
+import asyncio
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unbroken.errors import OffsetUnknown, StoreError, StreamMissing
+from unbroken.stores._sqlite_file import MIGRATIONS
+from unbroken.stores._sqlite_rows import Head
+from unbroken.stores._sqlite_watch import IDLE, RECENT, Watch, Watches
+from unbroken.stores.base import End, NewStream, Record
+from unbroken.stores.sqlite import SqliteStore
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "s.db")
+
+
+def run(path, story, **settings):
+    """A story told with an open store."""
+
+    async def told():
+        async with SqliteStore(path, **settings) as store:
+            return await story(store)
+
+    return asyncio.run(told())
+
+
+async def nothing(store):
+    pass
+
+
+def test_a_store_opened_again_knows_everything(path):
+    async def before(store):
+        await store.create(NewStream("s", "ann", {"title": "ü"}, "k"), [b"a", b"b"], "p", 10)
+        await store.append("s", [b"c"], 2, 1, End("complete", b"\0"))
+        return await store.info("s"), await store.read("s")
+
+    async def after(store):
+        return await store.info("s"), await store.read("s")
+
+    assert run(path, before) == run(path, after)
+
+
+def test_a_newer_file_is_left_alone(path):
+    run(path, nothing)
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    database.close()
+
+    with pytest.raises(StoreError, match=r"has version 2; this program knows 1. Upgrade unbroken"):
+        run(path, nothing)
+
+
+def test_another_programs_database_is_left_alone(path):
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE theirs (a)")
+    database.close()
+
+    with pytest.raises(StoreError, match="another program's file"):
+        run(path, nothing)
+    with sqlite3.connect(path) as database:
+        tables = database.execute("SELECT name FROM sqlite_master").fetchall()
+        assert (tables, database.execute("PRAGMA journal_mode").fetchone()) == (
+            [("theirs",)],
+            ("delete",),
+        )
+    database.close()
+
+
+def test_what_is_no_database_is_left_alone(tmp_path):
+    place = tmp_path / "notes.txt"
+    place.write_text("dear diary, " * 100)
+
+    with pytest.raises(StoreError, match="not a database. Name another file"):
+        run(str(place), nothing)
+    assert place.read_text() == "dear diary, " * 100
+
+
+def test_a_place_that_can_not_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StoreError, match="file/s.db"):
+        run(str(tmp_path / "file" / "s.db"), nothing)
+
+
+def test_many_may_open_a_new_file_at_once(path):
+    async def story():
+        async def one(number):
+            async with SqliteStore(path) as store:
+                return (await store.create(NewStream(f"s{number}"))).fresh
+
+        return await asyncio.gather(*map(one, range(8)))
+
+    assert asyncio.run(story()) == [True] * 8
+
+
+def test_a_file_that_another_holds_for_too_long_is_an_error_and_then_works_again(path):
+    async def story(store):
+        await store.create(NewStream("s"))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="database is locked. Another process holds the file"):
+            await store.append("s", [b"a"], 0)
+        other.execute("ROLLBACK")
+        other.close()
+        return await store.append("s", [b"a"], 0)
+
+    assert run(path, story, busy=0.05).tail == 1
+
+
+def test_only_the_append_that_can_not_be_stored_fails(path):
+    async def story(store):
+        for name in "abc":
+            await store.create(NewStream(name))
+        store._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+        calls = [
+            store.append(name, [b"x" * n], 0) for name, n in zip("abc", (1, 20_000, 2), strict=True)
+        ]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        tails = [(await store.info(name)).tail for name in "abc"]
+        return [type(result).__name__ for result in results], tails
+
+    assert run(path, story) == (["Ack", "StoreError", "Ack"], [1, 0, 1])
+
+
+def test_a_full_disk_is_an_error_and_then_works_again(path):
+    async def story(store):
+        await store.create(NewStream("s"))
+        pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+        store._database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(StoreError, match="full. The disk is full"):
+            await store.append("s", [b"x" * 100_000], 0)
+        store._database.execute("PRAGMA max_page_count = 1000000")
+        return await store.append("s", [b"x" * 100_000], 0)
+
+    assert run(path, story).tail == 1
+
+
+@pytest.mark.parametrize("new", [NewStream("\ud800"), NewStream("s", labels={"title": "\ud800"})])
+def test_text_that_can_not_be_stored_fails_alone(path, new):
+    async def story(store):
+        good, bad = store.create(NewStream("good")), store.create(new)
+        results = await asyncio.gather(good, bad, return_exceptions=True)
+        return [type(result).__name__ for result in results]
+
+    assert run(path, story) == ["Created", "StoreError"]
+
+
+def test_leaving_the_store_commits_what_was_asked_for_and_wakes_who_waits(path):
+    async def story():
+        async with SqliteStore(path) as store:
+            await store.create(NewStream("s"))
+            await store.create(NewStream("t"))
+            wait = asyncio.ensure_future(store.wait("t", 0, 30))
+            await asyncio.sleep(0.02)
+            append = asyncio.ensure_future(store.append("s", [b"a"], 0))
+            await asyncio.sleep(0)
+        assert (await append).tail == 1
+        (woken,) = await asyncio.gather(wait, return_exceptions=True)
+        assert isinstance(woken, StoreError)
+        with pytest.raises(StoreError, match="closed. Use it within"):
+            await store.info("s")
+
+    asyncio.run(story())
+
+
+def test_a_caller_that_leaves_spoils_nothing(path):
+    async def story(store):
+        await store.create(NewStream("s"))
+        appends = [asyncio.ensure_future(store.append("s", [b"a"], at)) for at in range(3)]
+        await asyncio.sleep(0)
+        appends[1].cancel()
+        results = await asyncio.gather(*appends, return_exceptions=True)
+        return [type(result).__name__ for result in results], (await store.info("s")).tail
+
+    assert run(path, story) == (["Ack", "CancelledError", "Ack"], 3)
+
+
+def test_what_another_writes_is_seen_even_by_those_who_followed_from_memory(path):
+    async def story(here):
+        async with SqliteStore(path) as there:
+            await here.create(NewStream("s"))
+            assert not await here.wait("s", 0, 0.001)
+            for at in range(20):
+                store = (here, there)[at % 2]
+                await store.append("s", [b"%d" % at], at)
+                assert await here.wait("s", at, 10)
+                assert (await here.read("s", at)).records == [Record(at + 1, b"%d" % at)]
+                assert await there.wait("s", at, 10)
+                assert (await there.read("s", at)).records == [Record(at + 1, b"%d" % at)]
+
+    run(path, story)
+
+
+def test_who_takes_over_reads_to_the_very_tail(path):
+    async def story(here):
+        async with SqliteStore(path) as there:
+            await here.create(NewStream("s"))
+            for at in range(30):
+                await here.wait("s", at, 0.001)
+                await there.append("s", [b"a"], at, at)
+                lease = await here.acquire("s", "p", 10)
+                assert (lease.tail, (await here.read("s", at)).next) == (at + 1, at + 1)
+
+    run(path, story)
+
+
+@given(st.lists(st.integers(0, RECENT // 3), min_size=1, max_size=40), st.data())
+def test_recent_records_are_a_bounded_and_true_piece_of_the_stream(sizes, data):
+    records, watch = [Record(at, b"x" * size) for at, size in enumerate(sizes, 1)], Watch()
+    at = 0
+    while at < len(records):
+        count = data.draw(st.integers(1, 5))
+        watch.keep(at, [record.data for record in records[at : at + count]])
+        at = min(at + count, len(records))
+        watch.learn(Head(1, at, 0, 0, cancelled=False, end=None))
+
+    assert sum(len(record.data) for record in watch._recent) <= RECENT
+    for after in range(at):
+        page = watch.page(after, 3)
+        assert page is None or page.records == records[after : after + 3]
+
+
+def test_watches_that_nobody_uses_are_dropped_and_the_used_ones_stay():
+    watches = Watches()
+
+    with watches.use("kept").pinned():
+        for number in range(2 * IDLE):
+            watches.use(f"s{number}")
+
+        assert watches.get("kept") is not None
+        assert [n for n in range(2 * IDLE) if watches.get(f"s{n}")] == [*range(IDLE + 1, 2 * IDLE)]
+
+
+def test_offsets_lost_in_a_power_failure_are_unknown(path):
+    async def story(store):
+        await store.create(NewStream("s"), [b"a"])
+        with pytest.raises(OffsetUnknown):
+            await store.read("s", 2)
+        with pytest.raises(StreamMissing):
+            await store.read("t", 2)
+
+    run(path, story)
