@@ -191,6 +191,7 @@ class AsyncClient:
             routes=routes,
             limits=limits,
         )
+        self.routes = self._settings.routes
         self._given = transport
         self._made: dict[str, AsyncTransport] = {}
 

@@ -190,6 +190,7 @@ class Client:
             routes=routes,
             limits=limits,
         )
+        self.routes = self._settings.routes
         self._given = transport
         self._made: dict[str, Transport] = {}
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Self
 
 from unbroken.client._async import AsyncClient, AsyncStream
@@ -35,7 +35,7 @@ LEASE = 2.0
 ASK = 30.0
 """Seconds that a follower waits for the store at a time."""
 
-Told = Callable[[Asked, Response], None]
+Told = Callable[[Asked, Response], Awaitable[None]]
 
 
 class Answers:
@@ -66,6 +66,11 @@ class Answers:
             await self.store.release(producer.lease)
         await self._client.close()
         await self.store.__aexit__(None, None, None)
+
+    @property
+    def closing(self) -> bool:
+        """This process takes no new answers."""
+        return self._closing.is_set()
 
     async def drain(self, seconds: float) -> None:
         """Give open answers so long to finish; then let every reader go, to come back elsewhere."""
@@ -152,7 +157,7 @@ class Answers:
         for known in (self.producers, self._asked, self._tasks):
             known.pop(stream, None)
         if response is not None and self._told is not None:
-            self._told(asked, response)
+            await self._told(asked, response)
 
     async def _keep(self) -> None:
         """Renew what is ours, take over what is nobody's."""
@@ -160,8 +165,12 @@ class Answers:
             await asyncio.sleep(LEASE / 4)
             with contextlib.suppress(StoreError):  # it may be back at the next turn
                 await asyncio.gather(*(self._renew(p) for p in [*self.producers.values()]))
-                for orphan in await self.store.orphans():
-                    await self._take_over(orphan)
+                await self._adopt(await self.store.orphans())
+
+    async def _adopt(self, orphans: list[StreamInfo]) -> None:
+        for orphan in orphans:
+            if orphan.fence:  # what nobody ever produced is no answer
+                await self._take_over(orphan)
 
     async def _renew(self, producer: Producer) -> None:
         try:

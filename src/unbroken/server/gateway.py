@@ -17,16 +17,19 @@ from typing import Self
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
 from starlette.requests import Request as HttpRequest
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from unbroken.client._async import AsyncClient
-from unbroken.client._plan import default_model, environment
+from unbroken.client._plan import configured, default_model, environment
 from unbroken.errors import BadRequest, NotFound, StreamMissing
 from unbroken.messages import Request
+from unbroken.response import Response
 from unbroken.server import protocols
 from unbroken.server.answers import Answers
+from unbroken.server.keys import Caller, Keys
 from unbroken.server.records import Asked, OnLeave
 from unbroken.stores.base import Created, Store, StreamInfo
 
@@ -46,12 +49,13 @@ class Gateway:
         store: Store,
         *,
         client: AsyncClient | None = None,
-        models: dict[str, str] | None = None,
         max_body: int = 32 * 1024 * 1024,
         grace: float = 10.0,
     ) -> None:
-        self.answers = Answers(store, client or AsyncClient())
-        self.models, self.max_body, self.grace = models or {}, max_body, grace
+        self.keys = Keys(store)
+        self.client = client or AsyncClient()
+        self.answers = Answers(store, self.client, self._told)
+        self.max_body, self.grace = max_body, grace
         self.default_model = default_model(environment())
         self._app = Starlette(routes=found_routes(), lifespan=self._lifespan)
         self._app.state.gateway = self
@@ -81,42 +85,55 @@ class Gateway:
         async with self:
             yield
 
-    async def begin(
-        self,
-        http: HttpRequest,
-        request: Request,
-        on_leave: OnLeave,
-        grace: float | None = None,
-    ) -> Created:
+    async def begin(self, http: HTTPConnection, request: Request, on_leave: OnLeave) -> Created:
         """Start the answer to a question that came over HTTP, or find the one that was started."""
+        caller = await self.caller(http)
+        await self.keys.admit(caller)
         models, request = _models(request)
         asked = Asked(
             models=models,
             request=msgspec.structs.replace(request, model=models[0], include_usage=True),
             created=int(time.time()),
+            owner=caller.owner,
             on_leave=on_leave,
-            grace=self.grace if grace is None else grace,
+            grace=self.grace,
         )
         key = http.headers.get("idempotency-key", "")
-        return await self.answers.start(asked, self.owner(http), key, {"model": models[0]})
+        return await self.answers.start(asked, caller.owner, key, _labels(asked))
 
-    async def owned(self, http: HttpRequest, stream: str) -> StreamInfo:
+    async def owned(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""
         try:
             found = await self.answers.store.info(stream)
         except StreamMissing as missing:
             raise NotFound(f"there is no stream {stream!r}", status=404) from missing
-        if found.owner != self.owner(http):
+        if found.owner != (await self.caller(http)).owner:
             raise NotFound(f"there is no stream {stream!r}", status=404)
         return found
 
-    async def readable(self, http: HttpRequest, stream: str) -> StreamInfo:
-        """A stream that the caller may read."""
+    async def readable(self, http: HTTPConnection, stream: str) -> StreamInfo:
+        """A stream that the caller may read: one's own, or one that a link shares."""
+        token = http.query_params.get("token", "")
+        if token and await self.keys.shared(token, stream):
+            return await self.answers.store.info(stream)
         return await self.owned(http, stream)
 
-    def owner(self, _http: HttpRequest) -> str:
-        """Whose answers a caller may see."""
-        return ""
+    async def caller(self, http: HTTPConnection) -> Caller:
+        """Who asks, by the key in `authorization` or `x-api-key`. AuthenticationFailed if nobody
+        we know.
+        """
+        scheme, _, key = http.headers.get("authorization", "").partition(" ")
+        shown = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
+        return await self.keys.caller(shown)
+
+    def models(self) -> list[str]:
+        """The names that `model` may have: routes, defaults, the simulator."""
+        return list(dict.fromkeys([*self.client.routes, *configured(environment()), "sim/demo"]))
+
+    async def _told(self, asked: Asked, response: Response) -> None:
+        """An answer is over."""
+        if asked.owner:
+            await self.keys.note_answer(asked.owner, response)
 
     async def body(self, http: HttpRequest) -> bytes:
         """The body of a request; BadRequest (413) past the limit."""
@@ -139,7 +156,13 @@ def _models(request: Request) -> tuple[list[str], Request]:
     return [request.model, *others], msgspec.structs.replace(request, extra=extra)
 
 
-def of(http: HttpRequest) -> Gateway:
+def _labels(asked: Asked) -> dict[str, str]:
+    """What an answer is found by: its model, and how the question begins."""
+    said = [m.text for m in asked.request.messages if m.role == "user"]
+    return {"model": asked.models[0], "question": said[-1][:200] if said else ""}
+
+
+def of(http: HTTPConnection) -> Gateway:
     """The gateway that a request came to."""
     gateway: Gateway = http.app.state.gateway
     return gateway

@@ -26,6 +26,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     models: list[str]
     request: Request
     created: int
+    owner: str = ""
     on_leave: OnLeave = "finish"
     grace: float = 10.0
     hedge_after: float | None = None

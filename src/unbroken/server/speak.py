@@ -31,6 +31,7 @@ from unbroken.server.feed import HEARTBEAT, Feed
 from unbroken.server.live import Batch
 from unbroken.server.records import Final, error_of, final_from
 from unbroken.stores.base import BEGINNING, Created, End
+from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
 
 Endpoint = Callable[[HttpRequest], Awaitable[HttpResponse]]
@@ -55,6 +56,18 @@ def speaking(codec: Codec) -> Endpoint:
             return refused(as_refusal(error), codec)
 
     return endpoint
+
+
+def careful(endpoint: Endpoint) -> Endpoint:
+    """The endpoint, with errors in OpenAI's shape."""
+
+    async def answer(http: HttpRequest) -> HttpResponse:
+        try:
+            return await endpoint(http)
+        except UnbrokenError as error:
+            return refused(as_refusal(error), openai_chat.CODEC)
+
+    return answer
 
 
 def as_refusal(error: UnbrokenError) -> ProviderError:

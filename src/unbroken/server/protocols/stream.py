@@ -11,27 +11,20 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
-from unbroken.errors import BadRequest, UnbrokenError
+from unbroken.errors import BadRequest
 from unbroken.messages import Request, messages_from
 from unbroken.server import gateway
 from unbroken.server.feed import Feed
 from unbroken.server.records import error_of, final_from
-from unbroken.server.speak import as_refusal, refused
+from unbroken.server.speak import careful
 from unbroken.server.sse import Texts, failure
 from unbroken.stores.base import End
 from unbroken.wire import sse
 from unbroken.wire.codec import Frame
-from unbroken.wire.openai_chat import CODEC
 
 
+@careful
 async def _stream(http: HttpRequest) -> HttpResponse:
-    try:
-        return await _follow(http)
-    except UnbrokenError as error:
-        return refused(as_refusal(error), CODEC)
-
-
-async def _follow(http: HttpRequest) -> HttpResponse:
     server = gateway.of(http)
     answer, _, offset = http.headers.get("last-event-id", "").rpartition(".")
     if answer and offset.isdecimal():

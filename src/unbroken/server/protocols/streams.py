@@ -7,6 +7,7 @@
                                   events behind ?after=; with Accept: text/event-stream all events
                                   behind ?after= or Last-Event-ID, and what comes
     DELETE /v1/streams/ID         stops it, for every follower
+    POST   /v1/streams/ID/share   a token: with ?token= anybody may read this one answer
 
 The body of POST is that of chat completions. Offsets are opaque: hand them back as they came.
 """
@@ -20,13 +21,13 @@ from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
 from unbroken.engine.accumulate import Accumulator
-from unbroken.errors import BadRequest, UnbrokenError
+from unbroken.errors import BadRequest
 from unbroken.messages import message_to_chat
 from unbroken.server import gateway
 from unbroken.server.feed import Feed
 from unbroken.server.live import Batch
 from unbroken.server.records import asked_from, final_from
-from unbroken.server.speak import Endpoint, as_refusal, refused
+from unbroken.server.speak import careful
 from unbroken.stores.base import Search, StreamInfo
 from unbroken.wire import sse
 from unbroken.wire.codec import Frame
@@ -35,21 +36,11 @@ from unbroken.wire.openai_chat import CODEC
 _encode = msgspec.json.Encoder().encode
 
 
-def _careful(endpoint: Endpoint) -> Endpoint:
-    async def answer(http: HttpRequest) -> HttpResponse:
-        try:
-            return await endpoint(http)
-        except UnbrokenError as error:
-            return refused(as_refusal(error), CODEC)
-
-    return answer
-
-
 def _json(body: Any, status: int = 200) -> HttpResponse:
     return HttpResponse(_encode(body), status, media_type="application/json")
 
 
-@_careful
+@careful
 async def _start(http: HttpRequest) -> HttpResponse:
     server = gateway.of(http)
     asked = CODEC.dialect.decode_request(await server.body(http))
@@ -57,7 +48,7 @@ async def _start(http: HttpRequest) -> HttpResponse:
     return _json(_shown(created.stream), 201 if created.fresh else 200)
 
 
-@_careful
+@careful
 async def _list(http: HttpRequest) -> HttpResponse:
     server, query = gateway.of(http), http.query_params
     closed = {"true": True, "false": False}.get(query.get("closed", ""))
@@ -67,11 +58,12 @@ async def _list(http: HttpRequest) -> HttpResponse:
         before=_number(query.get("before")),
         limit=min(_number(query.get("limit")) or 50, 500),
     )
-    found = await server.answers.store.find(server.owner(http), search)
+    caller = await server.caller(http)
+    found = await server.answers.store.find(caller.owner, search)
     return _json({"data": [_shown(stream) for stream in found.streams], "next": found.next})
 
 
-@_careful
+@careful
 async def _get(http: HttpRequest) -> HttpResponse:
     server, query = gateway.of(http), http.query_params
     stream = await server.readable(http, http.path_params["id"])
@@ -85,12 +77,19 @@ async def _get(http: HttpRequest) -> HttpResponse:
     return _json(await _whole(server, stream))
 
 
-@_careful
+@careful
 async def _stop(http: HttpRequest) -> HttpResponse:
     server = gateway.of(http)
     stream = await server.owned(http, http.path_params["id"])
     await server.answers.stop(stream.id)
     return _json(_shown(await server.answers.store.info(stream.id)))
+
+
+@careful
+async def _share(http: HttpRequest) -> HttpResponse:
+    server = gateway.of(http)
+    stream = await server.owned(http, http.path_params["id"])
+    return _json({"token": await server.keys.share(stream.id)}, 201)
 
 
 async def _events(server: gateway.Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
@@ -156,6 +155,7 @@ def _shown(stream: StreamInfo) -> dict[str, Any]:
         "object": "stream",
         "state": "open" if stream.end is None else stream.end.state,
         "model": stream.labels.get("model", ""),
+        "question": stream.labels.get("question", ""),
         "created": int(stream.created),
     }
 
@@ -173,4 +173,5 @@ routes = [
     Route("/v1/streams", _list, methods=["GET"]),
     Route("/v1/streams/{id}", _get, methods=["GET"]),
     Route("/v1/streams/{id}", _stop, methods=["DELETE"]),
+    Route("/v1/streams/{id}/share", _share, methods=["POST"]),
 ]

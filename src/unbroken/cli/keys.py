@@ -1,0 +1,61 @@
+"""Create, list and revoke the keys of a gateway.
+
+A key is shown once, when it is made; the store keeps its hash. As soon as there is one, every
+request needs one, and the gateway may listen to more than this machine.
+"""
+
+import asyncio
+from argparse import ArgumentParser, Namespace
+
+from unbroken.cli._question import count, number
+from unbroken.cli._table import table
+from unbroken.errors import ConfigurationError
+from unbroken.server.keys import Allowance, Keys
+from unbroken.stores import registry
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The options of `keys`."""
+    parser.add_argument("action", choices=("create", "list", "revoke"))
+    parser.add_argument("name", nargs="?", help="what the key is called")
+    parser.add_argument("--store", default="sqlite:///unbroken.db", metavar="URL")
+    parser.add_argument("--requests", type=count, metavar="N", help="at most so many a day")
+    parser.add_argument("--tokens", type=count, metavar="N", help="at most so many a day")
+    parser.add_argument("--usd", type=number, metavar="X", help="at most so much a day")
+
+
+def run(args: Namespace) -> int:
+    """Do it."""
+    if args.action != "list" and not args.name:
+        raise ConfigurationError(
+            f"{args.action} needs a name", hint=f"unbroken keys {args.action} NAME"
+        )
+    asyncio.run(_with_keys(args))
+    return 0
+
+
+async def _with_keys(args: Namespace) -> None:
+    async with registry.open(args.store) as store:
+        await _DO[args.action](Keys(store), args)
+
+
+async def _create(keys: Keys, args: Namespace) -> None:
+    allowance = Allowance(requests=args.requests, tokens=args.tokens, usd=args.usd)
+    print(await keys.create(args.name, allowance))
+
+
+async def _list(keys: Keys, _args: Namespace) -> None:
+    rows = []
+    for info in await keys.all():
+        used = await keys.spent(info.id)
+        today = f"{used.requests} requests, {used.tokens} tokens, ${used.usd:.4f}"
+        limits = ", ".join(f"{most} {kind}" for kind, most in info.labels.items() if kind != "name")
+        rows.append((info.labels["name"], limits or "none", today))
+    print(table(("key", "limits for a day", "used today"), rows))
+
+
+async def _revoke(keys: Keys, args: Namespace) -> None:
+    await keys.revoke(args.name)
+
+
+_DO = {"create": _create, "list": _list, "revoke": _revoke}

@@ -1,0 +1,198 @@
+"""Who may ask, and how much: keys, their limits for a day, and links that share one answer.
+
+Kept in the same store as the answers, so that every process of a store knows them. Only the hash
+of a key is stored: it is shown once, when it is made. While there is no key at all, everybody who
+reaches the gateway may use it; it binds to loopback only then.
+"""
+
+import hashlib
+import secrets
+import time
+
+import msgspec
+from msgspec import Struct
+
+from unbroken.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    OffsetConflict,
+    QuotaExhausted,
+    StoreError,
+    StreamMissing,
+)
+from unbroken.response import Response
+from unbroken.stores.base import End, NewStream, Search, Store, StreamInfo
+
+OWNER, SHARES = "_keys", "_shares"
+"""Whose streams keys and links are; no caller is called so."""
+
+FRESH = 5.0
+"""Seconds that a process believes what it knows of a key: a revoked one works no longer."""
+
+DAY = 86_400
+
+
+class Allowance(Struct, frozen=True, kw_only=True):
+    """What a key may use in a day (UTC); None: as much as it likes. `usd` needs known prices."""
+
+    requests: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+
+
+class Spent(Struct, kw_only=True):
+    """What was used in a day."""
+
+    day: int
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+
+class Caller(Struct, frozen=True):
+    """Who asks. `owner` is whose streams are meant; the empty one is everybody, without keys."""
+
+    owner: str = ""
+    name: str = ""
+    allowance: Allowance = Allowance()
+
+
+EVERYBODY = Caller()
+
+_spent = msgspec.json.Decoder(Spent).decode
+
+
+def _id(kind: str, secret: str) -> str:
+    return f"{kind}_{hashlib.sha256(secret.encode()).hexdigest()[:40]}"
+
+
+class Keys:
+    """The keys in a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, tuple[float, Caller]] = {}
+        self._open_until = 0.0
+
+    async def create(self, name: str, allowance: Allowance) -> str:
+        """A new key. It can't be shown again. ConfigurationError if the name is taken."""
+        if any(info.labels["name"] == name for info in await self.all()):
+            raise ConfigurationError(f"there is a key named {name!r} already")
+        key = f"ub-{secrets.token_urlsafe(32)}"
+        given = msgspec.structs.asdict(allowance)
+        limits = {kind: str(most) for kind, most in given.items() if most is not None}
+        await self._store.create(
+            NewStream(id=_id("key", key), owner=OWNER, labels={"name": name, **limits})
+        )
+        return key
+
+    async def all(self) -> list[StreamInfo]:
+        """Every key that is not revoked, the youngest first."""
+        found = await self._store.find(OWNER, Search(closed=False, limit=500))
+        return found.streams
+
+    async def revoke(self, name: str) -> None:
+        """End a key. ConfigurationError if there is none of that name."""
+        for info in await self.all():
+            if info.labels["name"] == name:
+                await self._store.close(info.id, End("revoked"), info.tail, info.fence)
+                return
+        raise ConfigurationError(f"there is no key named {name!r}")
+
+    async def caller(self, key: str) -> Caller:
+        """Who shows this key. AuthenticationFailed if it is none of ours, or missing; while there
+        are no keys any will do, since SDKs can't be without one.
+        """
+        if await self._nobody_has_one():
+            return EVERYBODY
+        place = _id("key", key)
+        believed, caller = self._known.get(place, (0.0, EVERYBODY))
+        if time.monotonic() < believed:
+            return caller
+        caller = await self._looked_up(place, key)
+        self._known[place] = (time.monotonic() + FRESH, caller)
+        return caller
+
+    async def admit(self, caller: Caller) -> None:
+        """Count one request. QuotaExhausted if the caller has used up the day."""
+        if not caller.owner:
+            return
+        most = msgspec.structs.asdict(caller.allowance)
+        limits = {kind: limit for kind, limit in most.items() if limit is not None}
+        used = await self.spent(caller.owner) if limits else None
+        for kind, limit in limits.items():
+            if getattr(used, kind) >= limit:
+                said = f"the key {caller.name!r} has used its {limit:g} {kind} of today"
+                wait = float(int(DAY - time.time() % DAY) + 1)
+                raise QuotaExhausted(said, status=429, code="insufficient_quota", retry_after=wait)
+        await self._note(caller.owner, Spent(day=_today(), requests=1))
+
+    async def spent(self, owner: str) -> Spent:
+        """What a key has used today."""
+        total, after = Spent(day=_today()), 0
+        while (page := await self._store.read(owner, after)).records:
+            for used in (_spent(record.data) for record in page.records):
+                if used.day == total.day:
+                    total.requests += used.requests
+                    total.tokens += used.tokens
+                    total.usd += used.usd
+            after = page.next
+        return total
+
+    async def note_answer(self, owner: str, response: Response) -> None:
+        """Write down what an answer used."""
+        usage = response.usage
+        tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
+        await self._note(owner, Spent(day=_today(), tokens=tokens, usd=response.cost or 0.0))
+
+    async def _note(self, owner: str, used: Spent) -> None:
+        """Processes take turns at it."""
+        for _ in range(20):
+            try:
+                info = await self._store.info(owner)
+                await self._store.append(owner, [msgspec.json.encode(used)], info.tail, info.fence)
+            except OffsetConflict:
+                continue
+            except StoreError:
+                return  # revoked meanwhile: there is nothing left to count for
+            else:
+                return
+
+    async def share(self, stream: str) -> str:
+        """A secret with which anybody may read one answer."""
+        token = secrets.token_urlsafe(16)
+        new = NewStream(id=_id("share", token), owner=SHARES, labels={"stream": stream})
+        await self._store.create(new)
+        return token
+
+    async def shared(self, token: str, stream: str) -> bool:
+        """Whether this secret opens that answer."""
+        try:
+            info = await self._store.info(_id("share", token))
+        except StreamMissing:
+            return False
+        return info.labels.get("stream") == stream
+
+    async def _looked_up(self, place: str, key: str) -> Caller:
+        try:
+            info = await self._store.info(place)
+        except StreamMissing:
+            info = None
+        if info is None or info.closed or info.owner != OWNER:
+            said = "this key is unknown or revoked" if key else "a key is needed"
+            raise AuthenticationFailed(said, status=401, code="invalid_api_key")
+        limits = {name: most for name, most in info.labels.items() if name != "name"}
+        allowance = msgspec.convert(limits, Allowance, strict=False)
+        return Caller(place, info.labels["name"], allowance)
+
+    async def _nobody_has_one(self) -> bool:
+        if time.monotonic() < self._open_until:
+            return True
+        found = await self._store.find(OWNER, Search(limit=1))
+        if not found.streams:
+            self._open_until = time.monotonic() + FRESH
+        return not found.streams
+
+
+def _today() -> int:
+    return int(time.time()) // DAY

@@ -1,0 +1,144 @@
+"""WebSocket /ws: start, follow and cancel, several answers over one socket. All messages are JSON.
+
+    you    {"type": "start", "ref": "1", "request": {... as for chat completions ...}}
+           {"type": "follow", "stream": ID, "after": OFFSET}
+           {"type": "cancel", "stream": ID}
+    we     {"type": "started", "ref": "1", "stream": ID}
+           {"type": "events", "stream": ID, "offset": OFFSET, "events": [...]}
+           {"type": "end", "stream": ID, "state": ..., "final": {...}}
+           {"type": "error", "ref" or "stream": ..., "error": {"message", "type", "code"}}
+
+What is started is followed, too. A socket that closes leaves its answers running.
+"""
+
+import asyncio
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from unbroken.errors import BadRequest, UnbrokenError
+from unbroken.server import gateway
+from unbroken.server.speak import as_refusal
+from unbroken.stores.base import End
+from unbroken.wire.openai_chat import CODEC
+
+
+class Wish(Struct):
+    """What the other side asks for."""
+
+    type: Literal["start", "follow", "cancel"]
+    ref: str = ""
+    stream: str = ""
+    after: int = 0
+    request: Raw = Raw(b"{}")
+
+
+_wish = msgspec.json.Decoder(Wish).decode
+_encode = msgspec.json.Encoder().encode
+
+MOST = 64
+"""Answers that one socket may follow at a time."""
+
+
+class _Conversation:
+    """One socket, and the answers it follows."""
+
+    def __init__(self, socket: WebSocket, server: gateway.Gateway) -> None:
+        self._socket, self._server = socket, server
+        self._followed: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._careful(await self._socket.receive_text())
+        except WebSocketDisconnect:
+            pass
+        finally:
+            for task in self._followed.values():
+                task.cancel()
+            await asyncio.gather(*self._followed.values(), return_exceptions=True)
+
+    async def _careful(self, text: str) -> None:
+        """What is wrong with a wish is told; the socket stays."""
+        wish = Wish("follow")
+        try:
+            wish = _wish(text)
+            await _DO[wish.type](self, wish)
+        except msgspec.DecodeError as error:
+            refusal = BadRequest(str(error), status=400, code="invalid_request_error")
+            await self._refuse(wish, refusal)
+        except UnbrokenError as error:
+            await self._refuse(wish, error)
+
+    async def _refuse(self, wish: Wish, error: UnbrokenError) -> None:
+        said = msgspec.json.decode(CODEC.dialect.encode_error(as_refusal(error)))
+        await self._say({"type": "error", "ref": wish.ref, "stream": wish.stream, **said})
+
+    async def _start(self, wish: Wish) -> None:
+        asked = CODEC.dialect.decode_request(bytes(wish.request))
+        created = await self._server.begin(self._socket, asked, "finish")
+        stream = created.stream.id
+        await self._say({"type": "started", "ref": wish.ref, "stream": stream})
+        self._follow(stream, 0)
+
+    async def _join(self, wish: Wish) -> None:
+        await self._server.readable(self._socket, wish.stream)
+        self._follow(wish.stream, wish.after)
+
+    async def _cancel(self, wish: Wish) -> None:
+        await self._server.owned(self._socket, wish.stream)
+        await self._server.answers.stop(wish.stream)
+
+    def _follow(self, stream: str, after: int) -> None:
+        if stream in self._followed:
+            return
+        if len(self._followed) >= MOST:
+            said = f"one socket follows at most {MOST} answers"
+            raise BadRequest(said, status=400, code="too_many_streams")
+        task = asyncio.create_task(self._tell(stream, after))
+        self._followed[stream] = task
+        task.add_done_callback(lambda _: self._followed.pop(stream, None))
+
+    async def _tell(self, stream: str, after: int) -> None:
+        followed = self._server.answers.follow(stream, after)
+        try:
+            async for item in followed:
+                if isinstance(item, End):
+                    final = Raw(item.final or b"{}")
+                    ended = {"type": "end", "stream": stream, "state": item.state, "final": final}
+                    await self._say(ended)
+                    continue
+                for batch in item:
+                    told = {"type": "events", "stream": stream, "offset": batch.offset}
+                    await self._say({**told, "events": Raw(batch.data)})
+        except UnbrokenError as error:
+            await self._refuse(Wish("follow", stream=stream), error)
+        finally:
+            await followed.aclose()
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        await self._socket.send_text(_encode(message).decode())
+
+
+_DO = {
+    "start": _Conversation._start,
+    "follow": _Conversation._join,
+    "cancel": _Conversation._cancel,
+}
+
+
+async def _serve(socket: WebSocket) -> None:
+    server: gateway.Gateway = socket.app.state.gateway
+    try:
+        await server.caller(socket)
+    except UnbrokenError as error:
+        await socket.close(4401, str(error)[:100])
+        return
+    await socket.accept()
+    await _Conversation(socket, server).run()
+
+
+routes = [WebSocketRoute("/ws", _serve)]

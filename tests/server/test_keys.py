@@ -1,0 +1,204 @@
+"""Keys, limits, links, the socket, and who may see what."""
+
+import asyncio
+import json
+
+import pytest
+import websockets.sync.client
+from test_streams import ASK, SCENARIOS, Site, text
+
+from unbroken import AsyncClient
+from unbroken.errors import AuthenticationFailed, ConfigurationError
+from unbroken.server.gateway import Gateway
+from unbroken.server.keys import Allowance, Keys
+from unbroken.simulator.transport import AsyncSimulatorTransport
+from unbroken.stores import registry
+
+
+@pytest.fixture
+def store_url(tmp_path):
+    return f"sqlite:///{tmp_path}/answers.db"
+
+
+@pytest.fixture
+def site(serve, store_url):
+    transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
+    client = AsyncClient(api_key="k", transport=transport, routes={"fast": ["sim/quick"]})
+    return Site(serve(Gateway(registry.open(store_url), client=client)), transport)
+
+
+@pytest.fixture
+def make(store_url):
+    """Makes a key, as the command does: in another process's connection to the store."""
+
+    def key(name, **allowance):
+        async def made():
+            async with registry.open(store_url) as store:
+                return await Keys(store).create(name, Allowance(**allowance))
+
+        return asyncio.run(made())
+
+    return key
+
+
+def bearer(key):
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_a_key_sees_its_own_answers_and_nobody_elses(make, site):
+    one, two = make("one"), make("two")
+    body = {"model": "sim/quick", **ASK}
+    stream = site.json("POST", "/v1/streams", body, **bearer(one))[1]["id"]
+
+    assert site.json("GET", f"/v1/streams/{stream}", **bearer(one))[0] == 200
+    assert site.json("GET", f"/v1/streams/{stream}", x_api_key=one)[0] == 200
+    assert site.json("GET", f"/v1/streams/{stream}", **bearer(two))[0] == 404
+    assert site.json("DELETE", f"/v1/streams/{stream}", **bearer(two))[0] == 404
+    assert site.json("GET", "/v1/streams", **bearer(two))[1]["data"] == []
+    assert [s["id"] for s in site.json("GET", "/v1/streams", **bearer(one))[1]["data"]] == [stream]
+
+
+@pytest.mark.parametrize("key", ["", "ub-wrong"])
+def test_without_a_good_key_nothing_goes(make, site, key):
+    make("one")
+    given = bearer(key) if key else {}
+    for method, path in (
+        ("POST", "/v1/chat/completions"),
+        ("GET", "/v1/models"),
+        ("GET", "/v1/streams"),
+    ):
+        status, said = site.json(
+            method, path, {"model": "sim/quick", **ASK} if method == "POST" else None, **given
+        )
+        assert status == 401
+        assert "key" in said["error"]["message"]
+
+
+def test_a_link_shares_one_answer_read_only(make, site):
+    key = make("one")
+    body = {"model": "sim/quick", **ASK}
+    stream = site.json("POST", "/v1/streams", body, **bearer(key))[1]["id"]
+    token = site.json("POST", f"/v1/streams/{stream}/share", {}, **bearer(key))[1]["token"]
+
+    assert site.json("GET", f"/v1/streams/{stream}?token={token}")[0] == 200
+    assert site.json("GET", f"/v1/streams/{stream}?token=wrong")[0] == 401
+    assert site.json("DELETE", f"/v1/streams/{stream}?token={token}")[0] == 401
+    assert text(site.follow(f"{stream}?token={token}&x=")) != ""
+
+
+def test_a_key_that_has_used_up_its_day_waits_for_the_next(make, site):
+    key = make("small", requests=2)
+    body = {"model": "sim/quick", **ASK}
+    told = [site.json("POST", "/v1/chat/completions", body, **bearer(key))[0] for _ in range(2)]
+    status, said = site.json("POST", "/v1/chat/completions", body, **bearer(key))
+
+    assert told == [200, 200]
+    assert status == 429
+    assert "2 requests" in said["error"]["message"]
+
+
+def test_keys_are_stored_hashed_listed_and_revoked(store_url, tmp_path):
+    async def live():
+        async with registry.open(store_url) as store:
+            keys = Keys(store)
+            key = await keys.create("one", Allowance(tokens=5))
+            with pytest.raises(ConfigurationError, match="already"):
+                await keys.create("one", Allowance())
+            caller = await keys.caller(key)
+            await keys.revoke("one")
+            assert await keys.all() == []
+            assert caller.allowance == Allowance(tokens=5)
+            with pytest.raises(AuthenticationFailed):
+                await Keys(store).caller(key)
+            with pytest.raises(ConfigurationError, match="no key named"):
+                await keys.revoke("one")
+            return key
+
+    key = asyncio.run(live())
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert key.encode() not in stored
+
+
+def test_models_and_health(site):
+    models = [model["id"] for model in site.json("GET", "/v1/models")[1]["data"]]
+
+    assert models[0] == "fast"
+    assert "sim/demo" in models
+    assert site.json("GET", "/healthz") == (200, {"status": "ok"})
+    assert site.json("GET", "/readyz")[1]["status"] == "ok"
+
+
+# The socket
+
+
+class Talk:
+    def __init__(self, socket):
+        self.socket = socket
+
+    def say(self, **message):
+        self.socket.send(json.dumps(message))
+
+    def until(self, *kinds):
+        told = []
+        while not told or told[-1]["type"] not in kinds:
+            told.append(json.loads(self.socket.recv(timeout=20)))
+        return told
+
+
+@pytest.fixture
+def talk(site):
+    with websockets.sync.client.connect(site.url.replace("http", "ws") + "/ws") as socket:
+        yield Talk(socket)
+
+
+def said(told):
+    events = [e for message in told if message["type"] == "events" for e in message["events"]]
+    return "".join(e["text"] for e in events if e["type"] == "text_delta")
+
+
+def test_several_answers_over_one_socket(talk, site):
+    for ref in "ab":
+        talk.say(type="start", ref=ref, request={"model": "sim/slow", **ASK})
+    told = talk.until("end") + talk.until("end")
+    streams = {m["ref"]: m["stream"] for m in told if m["type"] == "started"}
+
+    for stream in streams.values():
+        whole = site.json("GET", f"/v1/streams/{stream}")[1]["text"]
+        assert said([m for m in told if m.get("stream") == stream]) == whole != ""
+
+
+def test_a_socket_comes_back_to_its_offset(talk, site):
+    talk.say(type="start", ref="a", request={"model": "sim/slow", **ASK})
+    first = talk.until("events")
+    stream = first[0]["stream"]
+    with websockets.sync.client.connect(site.url.replace("http", "ws") + "/ws") as socket:
+        other = Talk(socket)
+        other.say(type="follow", stream=stream, after=first[-1]["offset"])
+        rest = other.until("end")
+
+    assert said(first) + said(rest) == site.json("GET", f"/v1/streams/{stream}")[1]["text"]
+
+
+def test_cancel_over_the_socket_tells_everybody(talk):
+    talk.say(type="start", ref="a", request={"model": "sim/endless", **ASK})
+    stream = talk.until("events")[0]["stream"]
+    talk.say(type="cancel", stream=stream)
+
+    assert talk.until("end")[-1]["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "{",
+        '{"type": "dance"}',
+        '{"type": "follow", "stream": "ans_none"}',
+        '{"type": "start", "request": {"model": "nobody/x", "messages": []}}',
+    ],
+)
+def test_what_is_wrong_is_told_and_the_socket_stays(talk, message):
+    talk.socket.send(message)
+    assert talk.until("error")[-1]["error"]["message"]
+    talk.say(type="start", ref="a", request={"model": "sim/quick", **ASK})
+
+    assert talk.until("end")[-1]["state"] == "complete"
