@@ -45,7 +45,7 @@ class GrowingToolCall(ToolCall, frozen=True):
         return partial_object(self.text)
 
     @property
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:  # type: ignore[misc]
         """Raises AttributeError: half an order is no order."""
         raise AttributeError(
             f"the arguments of call {self.name!r} are still coming: they can be used when "
