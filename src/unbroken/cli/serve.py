@@ -4,6 +4,7 @@ Without any option: on http://127.0.0.1:8080, answers in ./unbroken.db, the mode
 `unbroken models` names as the default.
 """
 
+import asyncio
 from argparse import ArgumentParser, Namespace
 
 from unbroken.cli._question import count, seconds
@@ -34,10 +35,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Serve until Ctrl-C."""
     try:
-        from unbroken.server.serving import serve
+        from unbroken.server.serving import may_listen, serve
     except ImportError as error:
         raise ConfigurationError(
             "serving needs the extra `server`", hint="pip install 'unbroken[server]'"
         ) from error
-    print(f"answers on http://{args.host}:{args.port}  (store: {args.store}; Ctrl-C stops)")
+    if not asyncio.run(may_listen(registry.open(args.store), args.host)):
+        raise ConfigurationError(
+            f"without a key only this machine may ask, and {args.host} is more than that",
+            hint="Make one: unbroken keys create NAME",
+        )
+    where = f"http://{args.host}:{args.port}"
+    print(f"answers on {where}  (store: {args.store}; Ctrl-C stops)", flush=True)
     return serve(registry.open(args.store), args.host, args.port, args.drain)

@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 
 from unbroken.server.gateway import Gateway
+from unbroken.server.keys import Keys
 from unbroken.stores.base import Store
 
 
@@ -30,6 +31,17 @@ class _Server(uvicorn.Server):
         else:
             self.force_exit = sig in (signal.SIGINT, signal.SIGTERM)
         super().handle_exit(sig, frame)
+
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+async def may_listen(store: Store, host: str) -> bool:
+    """Whether to listen there: to this machine always, to others only behind keys."""
+    if host in LOOPBACK:
+        return True
+    async with store:
+        return bool(await Keys(store).all())
 
 
 def serve(store: Store, host: str, port: int, drain: float) -> int:

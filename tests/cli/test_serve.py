@@ -1,0 +1,74 @@
+"""`serve` and `keys` as real processes."""
+
+import json
+import socket
+import time
+import urllib.request
+
+import pytest
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def ready(port):
+    for _ in range(500):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+                return json.load(answer)
+        except OSError:
+            time.sleep(0.02)
+    pytest.fail("the server did not start")
+
+
+def test_serving_needs_no_option_but_a_port(started):
+    port = free_port()
+    server = started("serve", "--port", str(port))
+    assert ready(port)["status"] == "ok"
+    url = f"http://127.0.0.1:{port}/stream?prompt=hi&model=sim/demo?tps=0%26ttft=0%26tokens=9"
+    with urllib.request.urlopen(url) as answer:
+        assert answer.read().endswith(b"data: [DONE]\n\n")
+    server.terminate()
+
+    assert server.wait(20) in (0, -15)  # uvicorn ends by the signal that it was sent
+    assert f"http://127.0.0.1:{port}".encode() in server.stdout.read()
+
+
+def test_without_a_key_it_listens_to_this_machine_only(unbroken):
+    done = unbroken("serve", "--host", "0.0.0.0", "--port", "9")
+
+    assert done.returncode == 2
+    assert "unbroken keys create" in done.stderr
+
+
+def test_keys_are_made_listed_and_revoked(unbroken):
+    made = unbroken("keys", "create", "phone", "--tokens", "1000")
+    again = unbroken("keys", "create", "phone")
+    listed = unbroken("keys", "list")
+    gone = unbroken("keys", "revoke", "phone")
+    nobody = unbroken("keys", "revoke", "phone")
+
+    assert made.stdout.startswith("ub-")
+    assert made.stdout.strip() not in listed.stdout
+    assert "phone" in listed.stdout
+    assert "1000 tokens" in listed.stdout
+    assert (again.returncode, gone.returncode, nobody.returncode) == (2, 0, 2)
+    assert "phone" not in unbroken("keys", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serve", "--store", "oracle:x"], "there is no store"),
+        (["keys", "create"], "needs a name"),
+        (["serve", "--port", "http"], "--port"),
+    ],
+)
+def test_wrong_input_is_one_line(unbroken, arguments, words):
+    done = unbroken(*arguments)
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
