@@ -44,8 +44,8 @@ class GrowingToolCall(ToolCall, frozen=True):
         """The arguments as far as they have come. Their last string or list may still grow."""
         return partial_object(self.text)
 
-    @property
-    def arguments(self) -> dict[str, Any]:  # type: ignore[misc]
+    @property  # type: ignore[misc]  # it hides the field on purpose
+    def arguments(self) -> dict[str, Any]:
         """Raises AttributeError: half an order is no order."""
         raise AttributeError(
             f"the arguments of call {self.name!r} are still coming: they can be used when "

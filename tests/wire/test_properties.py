@@ -26,7 +26,7 @@ from unbroken.events import (
     UsageReport,
 )
 from unbroken.messages import Message, Request, Text
-from unbroken.wire import anthropic_messages, openai_chat
+from unbroken.wire import anthropic_messages, anthropic_words, openai_chat, openai_chat_words
 
 DATA = Path(__file__).parent.parent / "data/wire"
 WHOLE = {path.stem: path.read_bytes() for path in sorted(DATA.glob("*.sse"))}
@@ -146,8 +146,8 @@ OWN = {
 }
 TOKENS = st.integers(0, 1 << 40)
 ENDINGS = {
-    "openai": st.sampled_from(sorted(openai_chat.FINISH.items())),
-    "anthropic": st.sampled_from(sorted(anthropic_messages.FINISH.items())),
+    "openai": st.sampled_from(sorted(openai_chat_words.FINISH.items())),
+    "anthropic": st.sampled_from(sorted(anthropic_words.FINISH.items())),
 }
 
 

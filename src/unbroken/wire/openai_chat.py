@@ -10,18 +10,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from unbroken.errors import BadRequest, LocalProtocolError, ProviderError, RemoteProtocolError
+from unbroken.errors import BadRequest, LocalProtocolError, ProviderError
 from unbroken.events import (
-    ChoiceEnd,
     Event,
-    MessageEnd,
-    MessageStart,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-    ToolCallDelta,
-    ToolCallStart,
-    UsageReport,
 )
 from unbroken.messages import (
     ChatMessage,
@@ -33,19 +24,14 @@ from unbroken.messages import (
     tool_choice_from,
     tool_from,
 )
-from unbroken.response import Choice, PartialToolCall, Response, ToolCall
+from unbroken.response import Response
 from unbroken.wire import sse
 from unbroken.wire.codec import Codec
-from unbroken.wire.openai_chat_reader import ChatReader
+from unbroken.wire.openai_chat_reader import ChatReader, whole
 from unbroken.wire.openai_chat_words import (
-    FINISH,
-    ChatUsage,
     error_body,
-    usage_from,
-    usage_to,
-    word_for,
 )
-from unbroken.wire.openai_chat_writer import ChatWriter
+from unbroken.wire.openai_chat_writer import ChatWriter, answer_body
 from unbroken.wire.refusals import UNREADABLE, refusal
 
 # Our names that are the wire's names too. `max_tokens`, tools and the stream's options are not
@@ -68,41 +54,6 @@ _SAME_NAME = (
 )
 
 _encode = msgspec.json.Encoder().encode
-
-
-class _Function(Struct):
-    name: str = ""
-    arguments: str | dict[str, Any] | None = None
-
-
-class _Call(Struct):
-    id: str | None = None
-    function: _Function = msgspec.field(default_factory=_Function)
-
-
-class _Message(Struct):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(Struct):
-    index: int = 0
-    message: _Message = msgspec.field(default_factory=_Message)
-    finish_reason: str | None = None
-
-
-class _Completion(Struct):
-    id: str | None = None
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: ChatUsage | None = None
-    error: Any = None
-
-
-_decode_completion = msgspec.json.Decoder(_Completion).decode
 
 
 class _StreamOptions(Struct):
@@ -189,33 +140,11 @@ class OpenAIChat(Struct, frozen=True):
 
     def decode_response(self, body: bytes) -> list[Event]:
         """The events of a whole answer. RemoteProtocolError if it is none."""
-        try:
-            completion = _decode_completion(body)
-        except UNREADABLE as error:
-            raise RemoteProtocolError(f"the answer can't be read: {error}") from error
-        if completion.error is not None:
-            raise refusal(body)
-        out: list[Event] = [MessageStart(completion.id or "", completion.model or "")]
-        ends = [_choice_events(choice, out) for choice in completion.choices or ()]
-        usage = None if completion.usage is None else usage_from(completion.usage)
-        if usage is not None:
-            out.append(UsageReport(usage))
-        if ends and None not in ends and ends[0] is not None:
-            out.append(MessageEnd(ends[0].finish_reason, usage, ends[0].raw))
-        return out
+        return whole(body)
 
     def encode_response(self, response: Response, created: int = 0) -> bytes:
         """The body of a whole answer."""
-        body: dict[str, Any] = {
-            "id": response.id,
-            "object": "chat.completion",
-            "created": created,
-            "model": response.model,
-            "choices": [_choice_body(choice) for choice in response.choices],
-        }
-        if response.usage is not None:
-            body["usage"] = usage_to(response.usage)
-        return _encode(body)
+        return answer_body(response, created)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error an HTTP status of 400 and up stands for."""
@@ -277,59 +206,6 @@ def _request(asked: _Asked, fields: dict[str, Any]) -> Request:
         extra={key: fields[key] for key in fields.keys() - set(_Asked.__struct_fields__)},
         **{name: getattr(asked, name) for name in _SAME_NAME},
     )
-
-
-def _choice_events(choice: _Choice, out: list[Event]) -> ChoiceEnd | None:
-    """Append what one choice says; its end, if it has one."""
-    said, at = choice.message, choice.index
-    reasoning = said.reasoning or said.reasoning_content
-    if reasoning:
-        out.append(ReasoningDelta(reasoning, at))
-    if said.content:
-        out.append(TextDelta(said.content, at))
-    if said.refusal:
-        out.append(RefusalDelta(said.refusal, at))
-    for index, call in enumerate(said.tool_calls or ()):
-        out.append(ToolCallStart(index, call.id or f"call_{index}", call.function.name, at))
-        arguments = call.function.arguments or ""
-        text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
-        out.append(ToolCallDelta(index, text, at))
-    if not choice.finish_reason:
-        return None
-    end = ChoiceEnd(FINISH.get(choice.finish_reason, "stop"), choice.finish_reason, at)
-    out.append(end)
-    return end
-
-
-def _choice_body(choice: Choice) -> dict[str, Any]:
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": choice.text or None,
-        "refusal": choice.refusal or None,
-    }
-    if choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
-    made: list[ToolCall | PartialToolCall] = [*choice.tool_calls, *choice.partial_tool_calls]
-    calls = [_call_body(call) for call in made]
-    if calls:
-        message["tool_calls"] = calls
-    finish = choice.finish_reason and word_for(choice.finish_reason, choice.raw_finish_reason)
-    return {
-        "index": choice.index,
-        "message": message,
-        "logprobs": None,
-        "finish_reason": finish,
-    }
-
-
-def _call_body(call: ToolCall | PartialToolCall) -> dict[str, Any]:
-    arguments = call.arguments
-    text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
-    return {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": text},
-    }
 
 
 def chat_codec(dialect: OpenAIChat | None = None) -> Codec:

@@ -8,26 +8,40 @@ in docs/reference/wire-formats.md; the ones that shape this file:
 * tool fragments may lack an index, share one, or repeat the id: see `_Calls`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from unbroken.errors import ProviderError, ServerError
+from unbroken.errors import ProviderError, RemoteProtocolError, ServerError
 from unbroken.events import (
     ChoiceEnd,
+    Citation,
     Event,
+    Logprobs,
     MessageEnd,
     MessageStart,
+    OtherEvent,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
+    TokenLogprob,
     ToolCallDelta,
     ToolCallStart,
     Usage,
     UsageReport,
 )
 from unbroken.wire.codec import Frame
+from unbroken.wire.openai_chat_other import (
+    NO_ASIDE,
+    Aside,
+    Fields,
+    around,
+    other,
+    taken_apart,
+    unknown_chunk,
+)
 from unbroken.wire.openai_chat_words import DONE, FINISH, ChatUsage, usage_from
 from unbroken.wire.refusals import UNREADABLE, refusal
 from unbroken.wire.template import TextTemplate
@@ -38,34 +52,53 @@ class _Function(Struct, gc=False):
     arguments: str | dict[str, Any] | None = None
 
 
-class _Call(Struct, gc=False):
+class _Call(Struct, gc=False, forbid_unknown_fields=True):
     index: int | None = None
     id: str | None = None
+    type: str | None = None
     function: _Function | None = None
 
 
 class _Piece(Struct, gc=False):
+    type: str = ""
     text: str | None = None
     thinking: "str | list[_Piece] | None" = None
 
 
-class _Delta(Struct, gc=False):
-    content: str | list[_Piece] | None = None
+class _Delta(Struct, gc=False, forbid_unknown_fields=True):
+    role: Raw = Raw(b"null")
+    content: str | list[Raw] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
+    function_call: _Function | None = None
+    annotations: list[Raw] | None = None
+
+
+class _Token(Struct, gc=False):
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top_logprobs: "list[_Token] | None" = None
+
+
+class _Logprobs(Struct, gc=False, forbid_unknown_fields=True):
+    content: list[_Token] | None = None
+    refusal: list[_Token] | None = None
 
 
 class _Choice(Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
-    message: _Delta | None = None
+    logprobs: _Logprobs | None = None
     finish_reason: str | None = None
+    error: Any = None
 
 
 class _Chunk(Struct, gc=False):
     id: str | None = None
+    object: str | None = None
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: ChatUsage | None = None
@@ -73,6 +106,7 @@ class _Chunk(Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
+_piece = msgspec.json.Decoder(_Piece).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -127,6 +161,7 @@ class ChatReader:
         self._choices = choices
         self._implied = implied_finish
         self._started = False
+        self._early: list[Event] = []  # Azure speaks of the prompt before the answer starts
         self._usage: Usage | None = None
         self._ends: dict[int, ChoiceEnd] = {}
         self._calls: dict[int, _Calls] = {}
@@ -140,7 +175,7 @@ class ChatReader:
             try:
                 text = like(frame.data)
                 if text is None or frame.event:
-                    self._read_whole(frame, out)
+                    self.read_one(frame, out)
                 elif text:
                     out.append(TextDelta(text, self._like_choice))
             except UNREADABLE:
@@ -148,17 +183,23 @@ class ChatReader:
             if self.error is not None:
                 return  # an error ends the stream, whatever follows it
 
-    def _read_whole(self, frame: Frame, out: list[Event]) -> None:
-        chunk = _decode(frame.data)
-        if chunk.error is not None or frame.event == "error":
+    def read_one(self, frame: Frame, out: list[Event]) -> None:
+        """Append what one chunk says; raises one of UNREADABLE."""
+        chunk, asides = _read(frame.data)
+        if chunk.error is not None or frame.event == "error" or chunk.object == "error":
             self.error = refusal(frame.data)
             return
         if not self._started and (chunk.id or chunk.choices):
             self._started = True
             out.append(MessageStart(chunk.id or "", chunk.model or ""))
+            out += self._early
         before = len(out)
-        for choice in chunk.choices or ():
-            self._choice(choice, out)
+        for at, choice in enumerate(chunk.choices or ()):
+            self._choice(choice, asides[at] if asides else NO_ASIDE, out)
+        if not chunk.choices and chunk.usage is None:
+            unknown = unknown_chunk(frame.data, frame.event)
+            if unknown is not None:
+                (out if self._started else self._early).append(unknown)
         if chunk.usage is None and len(out) == before + 1:
             self._learn(frame.data, out[before])
         if chunk.usage is not None:
@@ -191,14 +232,20 @@ class ChatReader:
             out.append(MessageEnd(first.finish_reason, self._usage, first.raw))
             self.done = True
 
-    def _choice(self, choice: _Choice, out: list[Event]) -> None:
-        delta = choice.delta
-        if delta is not None:
-            self._delta(delta, choice.index, out)
-        if choice.finish_reason:
-            self._end(choice.index, choice.finish_reason, out)
+    def _choice(self, choice: _Choice, aside: Aside, out: list[Event]) -> None:
+        index = choice.index
+        if choice.delta is not None:
+            self._delta(choice.delta, aside, index, out)
+        if choice.logprobs is not None:
+            _likely(choice.logprobs, index, out)
+        if aside.logprobs is not None:
+            out.append(other("logprobs", {}, index, logprobs=aside.logprobs))
+        if choice.error is not None:
+            self.error = refusal(_encode({"error": choice.error}))
+        elif choice.finish_reason:
+            self._end(index, choice.finish_reason, out)
 
-    def _delta(self, delta: _Delta, index: int, out: list[Event]) -> None:
+    def _delta(self, delta: _Delta, aside: Aside, index: int, out: list[Event]) -> None:
         """One delta may hold several things; null, missing and empty all mean nothing."""
         reasoning = delta.reasoning or delta.reasoning_content
         if reasoning:
@@ -212,19 +259,27 @@ class ChatReader:
         if delta.refusal:
             out.append(RefusalDelta(delta.refusal, index))
         if delta.tool_calls:
-            self._fragments(delta.tool_calls, index, out)
+            self._fragments(delta.tool_calls, aside.calls, index, out)
+        if delta.function_call is not None:  # what tool calls were before there were several
+            self._fragments([_Call(function=delta.function_call)], [], index, out)
+        cited = delta.annotations or ()
+        out.extend(Citation(bytes(annotation).decode(), index) for annotation in cited)
+        out.extend(other(name, {name: raw}, index) for name, raw in aside.delta.items())
 
-    def _fragments(self, calls: list[_Call], choice: int, out: list[Event]) -> None:
+    def _fragments(
+        self, calls: list[_Call], asides: list[Fields], choice: int, out: list[Event]
+    ) -> None:
         places = self._calls.setdefault(choice, _Calls())
-        for call in calls:
+        for number, call in enumerate(calls):
+            unknown = asides[number] if asides else {}
             at, opens = places.place(call)
-            function = call.function or _Function()
-            if opens:
-                out.append(ToolCallStart(at, call.id or f"call_{at}", function.name or "", choice))
-            arguments = function.arguments
-            if arguments:
-                text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
-                out.append(ToolCallDelta(at, text, choice))
+            if call.function is not None or not unknown:
+                _fragment(call, at, choice, out, opens=opens)
+            elif opens:  # a tool of another type
+                out.append(_foreign(at, choice, {"id": call.id, "type": call.type, **unknown}))
+                continue
+            if unknown:
+                out.append(_foreign(at, choice, unknown))
 
     def _end(self, index: int, raw: str, out: list[Event]) -> None:
         """The first finish reason of a choice counts; some servers send it twice."""
@@ -238,13 +293,77 @@ class ChatReader:
         out.append(end)
 
 
-def _listed(content: list[_Piece], index: int, out: list[Event]) -> None:
-    """Content as a list of pieces: Mistral's reasoning models send it so."""
-    for piece in content:
-        thought = piece.thinking or ""
+def _read(data: bytes) -> tuple[_Chunk, list[Aside]]:
+    """The chunk; with it what is unknown in each choice, if anything is."""
+    try:
+        return _decode(data), []
+    except msgspec.ValidationError:
+        known, asides = taken_apart(data, _Logprobs)
+        return _decode(known), asides
+
+
+def _foreign(at: int, choice: int, fields: Mapping[str, Any]) -> OtherEvent:
+    """What we have no word for in a tool call, or the call of another type."""
+    name = fields.get("type") or next(iter(fields))
+    return other(name, {"tool_calls": [{"index": at, **fields}]}, choice)
+
+
+def _fragment(call: _Call, at: int, choice: int, out: list[Event], *, opens: bool) -> None:
+    function = call.function or _Function()
+    if opens:
+        out.append(ToolCallStart(at, call.id or f"call_{at}", function.name or "", choice))
+    arguments = function.arguments
+    if arguments:
+        text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
+        out.append(ToolCallDelta(at, text, choice))
+
+
+def _listed(content: list[Raw], index: int, out: list[Event]) -> None:
+    """Content as a list of parts: Mistral's reasoning models send it so, streamed and whole."""
+    for raw in content:
+        part = _piece(raw)
+        thought = part.thinking or ""
         if isinstance(thought, list):
             thought = "".join(inner.text or "" for inner in thought)
         if thought:
             out.append(ReasoningDelta(thought, index))
-        if piece.text:
-            out.append(TextDelta(piece.text, index))
+        if part.text:
+            out.append(TextDelta(part.text, index))
+        if part.type not in ("", "text", "thinking"):
+            out.append(other(part.type, {"content": [raw]}, index))
+
+
+def _likely(said: _Logprobs, index: int, out: list[Event]) -> None:
+    if said.content:
+        out.append(Logprobs(_tokens(said.content), index))
+    if said.refusal:
+        out.append(Logprobs(_tokens(said.refusal), index, refusal=True))
+
+
+def _tokens(wire: list[_Token] | None) -> tuple[TokenLogprob, ...]:
+    return tuple(
+        TokenLogprob(t.token, t.logprob, t.bytes, _tokens(t.top_logprobs)) for t in wire or ()
+    )
+
+
+def whole(body: bytes) -> list[Event]:
+    """The events of an answer in one piece, which is one chunk whose deltas are called messages.
+
+    Raises RemoteProtocolError if it is no answer, ProviderError if it is an error.
+    """
+    try:
+        fields = msgspec.json.decode(body, type=Fields)
+        choices = msgspec.json.decode(fields.get("choices", b"null"), type=list[Fields] | None)
+        deltas = [
+            {**choice, "delta": choice.get("message", Raw(b"null"))} for choice in choices or ()
+        ]
+        reader, out = ChatReader(len(deltas)), list[Event]()
+        reader.read_one(Frame(_encode({**fields, "choices": deltas})), out)
+    except UNREADABLE as error:
+        raise RemoteProtocolError(f"the answer can't be read: {error}") from error
+    if reader.error is not None:
+        raise reader.error
+    out += around(fields)
+    if deltas:
+        reader.eof(out)
+    return out
