@@ -197,6 +197,20 @@ def test_a_wrong_offset_is_told(site):
     assert site.json("GET", f"/v1/streams/{stream}?after=99999")[0] == 400
 
 
+def test_prometheus_is_told(site):
+    site.follow(site.start("quick"))
+    page = ""
+    for _ in range(100):
+        page = site.call("GET", "/metrics")[1].decode()
+        if 'state="complete"' in page:
+            break
+        time.sleep(0.02)
+
+    assert 'unbroken_answers_total{model="quick",provider="sim",state="complete"} 1.0' in page
+    assert 'unbroken_tokens_total{kind="output",model="quick",provider="sim"} 40.0' in page
+    assert "unbroken_open_answers 0.0" in page
+
+
 # EventSource
 
 

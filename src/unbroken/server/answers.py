@@ -15,9 +15,8 @@ from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._plan import Parameters
 from unbroken.errors import OffsetConflict, StoreError, StreamMissing
 from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd
-from unbroken.response import Response
 from unbroken.server.live import Batch
-from unbroken.server.produce import Producer
+from unbroken.server.produce import Outcome, Producer
 from unbroken.server.records import (
     Asked,
     Final,
@@ -35,7 +34,7 @@ LEASE = 2.0
 ASK = 30.0
 """Seconds that a follower waits for the store at a time."""
 
-Told = Callable[[Asked, Response], Awaitable[None]]
+Told = Callable[[Asked, Outcome], Awaitable[None]]
 
 
 class Answers:
@@ -153,11 +152,11 @@ class Answers:
         self._tasks[stream] = asyncio.create_task(self._run(stream, asked))
 
     async def _run(self, stream: str, asked: Asked) -> None:
-        response = await self.producers[stream].run()
+        outcome = await self.producers[stream].run()
         for known in (self.producers, self._asked, self._tasks):
             known.pop(stream, None)
-        if response is not None and self._told is not None:
-            await self._told(asked, response)
+        if outcome is not None and self._told is not None:
+            await self._told(asked, outcome)
 
     async def _keep(self) -> None:
         """Renew what is ours, take over what is nobody's."""

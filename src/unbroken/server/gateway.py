@@ -26,10 +26,11 @@ from unbroken.client._async import AsyncClient
 from unbroken.client._plan import configured, default_model, environment
 from unbroken.errors import BadRequest, NotFound, StreamMissing
 from unbroken.messages import Request
-from unbroken.response import Response
+from unbroken.metrics.prometheus import Board
 from unbroken.server import protocols
 from unbroken.server.answers import Answers
 from unbroken.server.keys import Caller, Keys
+from unbroken.server.produce import Outcome
 from unbroken.server.records import Asked, OnLeave
 from unbroken.stores.base import Created, Store, StreamInfo
 
@@ -52,7 +53,7 @@ class Gateway:
         max_body: int = 32 * 1024 * 1024,
         grace: float = 10.0,
     ) -> None:
-        self.keys = Keys(store)
+        self.keys, self.board = Keys(store), Board()
         self.client = client or AsyncClient()
         self.answers = Answers(store, self.client, self._told)
         self.max_body, self.grace = max_body, grace
@@ -130,10 +131,11 @@ class Gateway:
         """The names that `model` may have: routes, defaults, the simulator."""
         return list(dict.fromkeys([*self.client.routes, *configured(environment()), "sim/demo"]))
 
-    async def _told(self, asked: Asked, response: Response) -> None:
+    async def _told(self, asked: Asked, outcome: Outcome) -> None:
         """An answer is over."""
+        self.board.answered(outcome.state, outcome.response, outcome.metrics)
         if asked.owner:
-            await self.keys.note_answer(asked.owner, response)
+            await self.keys.note_answer(asked.owner, outcome.response)
 
     async def body(self, http: HttpRequest) -> bytes:
         """The body of a request; BadRequest (413) past the limit."""

@@ -6,14 +6,24 @@ arrives is collected for the next. Followers see a record when the store has ack
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from unbroken.client._async import AsyncStream
 from unbroken.errors import OffsetConflict, StoreError, StreamClosed, UnbrokenError
 from unbroken.events import Event
+from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
 from unbroken.server.live import Live
 from unbroken.server.records import Final, events_to, failure_of, final_to
 from unbroken.stores.base import End, Lease, Store
+
+
+class Outcome(NamedTuple):
+    """What became of an answer."""
+
+    state: str
+    response: Response
+    metrics: StreamMetrics
 
 
 class Producer:
@@ -29,7 +39,7 @@ class Producer:
         self._over = False
         self._stopped = ""  # the state to end with, if it is not the answer's own
 
-    async def run(self) -> Response | None:
+    async def run(self) -> Outcome | None:
         """To the end. None if another producer has taken over, or the store is gone."""
         stream = self._stream = self._open()
         writing = asyncio.create_task(self._write())
@@ -56,7 +66,7 @@ class Producer:
 
     async def _finish(
         self, writing: "asyncio.Task[None]", stream: AsyncStream, error: UnbrokenError | None
-    ) -> Response | None:
+    ) -> Outcome | None:
         try:
             await writing
             final = self._final(stream, error)
@@ -70,7 +80,7 @@ class Producer:
             self.live.wake()
         self.live.end = end
         self.live.wake()
-        return stream.response
+        return Outcome(end.state, stream.response, stream.metrics)
 
     def _final(self, stream: AsyncStream, error: UnbrokenError | None) -> Final:
         response, metrics = stream.response, stream.metrics

@@ -1,0 +1,78 @@
+"""What a gateway tells Prometheus: one registry for one gateway, in the text format.
+
+Names follow Prometheus' own rules (base units, `_total` for counters). Labels are the provider
+and model that answered: few values, never anything of a prompt.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from unbroken.metrics.timing import StreamMetrics
+from unbroken.response import Response
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_FIRST = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60)
+_PACE = (5, 10, 20, 30, 50, 75, 100, 150, 200, 400)
+_WHO = ("provider", "model")
+
+
+class Board:
+    """The figures of one gateway."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.answers = Counter(
+            "unbroken_answers", "Answers by how they ended", (*_WHO, "state"), registry=registry
+        )
+        self.attempts = Counter(
+            "unbroken_attempts", "Requests to providers", (*_WHO, "outcome"), registry=registry
+        )
+        self.recoveries = Counter(
+            "unbroken_recoveries", "Cut answers that went on", ("how",), registry=registry
+        )
+        self.first = Histogram(
+            "unbroken_time_to_first_token_seconds",
+            "From the question to the first content",
+            _WHO,
+            buckets=_FIRST,
+            registry=registry,
+        )
+        self.pace = Histogram(
+            "unbroken_tokens_per_second",
+            "Output tokens a second after the first",
+            _WHO,
+            buckets=_PACE,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "unbroken_tokens", "Tokens as reported", (*_WHO, "kind"), registry=registry
+        )
+        self.cost = Counter("unbroken_cost_usd", "Known prices, summed", _WHO, registry=registry)
+        self.open = Gauge("unbroken_open_answers", "Answers in production", registry=registry)
+        self.followers = Gauge("unbroken_followers", "Readers that follow", registry=registry)
+
+    def answered(self, state: str, response: Response, metrics: StreamMetrics) -> None:
+        """One answer is over."""
+        who = (response.provider, response.model)
+        self.answers.labels(*who, state).inc()
+        for attempt in response.attempts:
+            outcome = "ok" if attempt.error is None else type(attempt.error).__name__
+            self.attempts.labels(attempt.provider, attempt.model, outcome).inc()
+            if attempt.how != "start" and attempt.error is None:
+                self.recoveries.labels(attempt.how).inc()
+        if metrics.time_to_first_token is not None:
+            self.first.labels(*who).observe(metrics.time_to_first_token)
+        if metrics.tokens_per_second is not None:
+            self.pace.labels(*who).observe(metrics.tokens_per_second)
+        if response.usage is not None:
+            self.tokens.labels(*who, "input").inc(response.usage.input_tokens)
+            self.tokens.labels(*who, "output").inc(response.usage.output_tokens)
+        if response.cost is not None:
+            self.cost.labels(*who).inc(response.cost)
+
+    def page(self, *, open_: int, followers: int) -> bytes:
+        """All of it, as Prometheus reads it."""
+        self.open.set(open_)
+        self.followers.set(followers)
+        return generate_latest(self._registry)
