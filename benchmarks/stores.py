@@ -92,14 +92,15 @@ class Round:
         await self.store.append(name, [], at, 0, End("complete"))
 
     async def follower(self, name):
-        """Reads what is there, waits for more."""
+        """Waits for more, reads it."""
         page = await self.store.read(name)
         while not page.closed:
-            if not page.records:
-                await self.store.wait(name, page.next, 15)
+            await self.store.wait(name, page.next, 15)
             page = await self.store.read(name, page.next)
             now = time.monotonic()
-            self.delivered += [now - float(record.data[6:18].split(b",")[0]) for record in page.records]
+            self.delivered += [
+                now - float(record.data[6:18].split(b",")[0]) for record in page.records
+            ]
 
     async def run(self, *, followed):
         """CPU seconds of the load."""
@@ -156,7 +157,9 @@ def middle(rounds):
 
 def table(results):
     """Print it in Markdown."""
-    print("| store | CPU s per 1M events | over the bare loop | durable ms p50, p99 | delivered ms p50, p99 | late ms p99 | bytes/event |")
+    print(
+        "| store | CPU s per 1M events | over the bare loop | durable ms p50, p99 | delivered ms p50, p99 | late ms p99 | bytes/event |"
+    )
     print("|---|--:|--:|--:|--:|--:|--:|")
     bare = middle(results["bare loop"]).cpu
     for kind, rounds in results.items():
@@ -164,9 +167,16 @@ def table(results):
         durable, delivered = (
             f"{p50:.1f}, {p99:.1f}" for p50, p99 in (found.durable, found.delivered)
         )
-        print(f"| {kind} | {found.cpu:.1f} | {found.cpu - bare:+.1f} | {durable} | {delivered} | {found.late[1]:.1f} | {found.size:.0f} |")
+        print(
+            f"| {kind} | {found.cpu:.1f} | {found.cpu - bare:+.1f} | {durable} | {delivered} | {found.late[1]:.1f} | {found.size:.0f} |"
+        )
     spread = {kind: [round(found.cpu, 1) for found in rounds] for kind, rounds in results.items()}
-    print("\nCPU of all rounds:", json.dumps(spread), "median of medians:", round(statistics.median(middle(r).cpu for r in results.values()), 1))
+    print(
+        "\nCPU of all rounds:",
+        json.dumps(spread),
+        "median of medians:",
+        round(statistics.median(middle(r).cpu for r in results.values()), 1),
+    )
 
 
 def main():

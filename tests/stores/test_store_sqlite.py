@@ -221,8 +221,8 @@ def test_recent_records_are_a_bounded_and_true_piece_of_the_stream(sizes, data):
         watch.learn(Head(1, at, 0, 0, cancelled=False, end=None))
 
     assert sum(len(record.data) for record in watch._recent) <= RECENT
-    for after in range(at):
-        page = watch.page(after, 3)
+    for after in range(at + 1):
+        page = watch.page(after, 3, current=True)
         assert page is None or page.records == records[after : after + 3]
 
 

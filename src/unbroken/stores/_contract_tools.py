@@ -55,14 +55,14 @@ async def data_of(store: Store, stream: str) -> list[bytes]:
 async def follow(store: Store, stream: str, after: Offset = BEGINNING) -> AsyncIterator[Record]:
     """As a follower reads: what is there, then what comes, to the end."""
     page = await store.read(stream, after, 7)
-    while True:
+    while not page.closed:
         for record in page.records:
             yield record
-        if page.closed:
-            return
-        if not page.records and not await store.wait(stream, page.next, SOON):
+        if not await store.wait(stream, page.next, SOON):
             raise Broken(f"nobody woke the follower at {page.next}")
         page = await store.read(stream, page.next, 7)
+    for record in page.records:
+        yield record
 
 
 async def lease_of(store: Store, stream: str, producer: str, seconds: float = 10.0) -> Lease:

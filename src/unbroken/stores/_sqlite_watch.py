@@ -5,6 +5,7 @@ or out of order from this process's own commits and from a look into the file, a
 wins. The newest records are kept too: followers that keep up never ask SQLite.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from unbroken.stores._waiters import Waiters
 from unbroken.stores.base import BEGINNING, End, Offset, Page, Record
 
 RECENT = 32 << 10  # bytes of newest records a stream: seconds of an answer, or one burst
+LENIENT = 0.25  # seconds for which a stream may be told from memory after others deleted it
 IDLE = 1024  # watches kept that nobody waits on at the moment
 
 
@@ -23,6 +25,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.generation = -1
+        self.asked = 0.0  # when the file was asked about it
         self.tail: Offset = BEGINNING
         self.end: End | None = None
         self.cancelled = False
@@ -75,12 +78,19 @@ class Watch:
         self._start += kept
         self._recent, self._size = self._recent[kept:], size
 
-    def page(self, after: Offset, limit: int) -> Page | None:
-        """A page of recent records, or of none at the tail; None if the file has to be asked."""
-        if after == self.tail:
+    def page(self, after: Offset, limit: int, *, current: bool) -> Page | None:
+        """A page of recent records; None if the file has to be asked.
+
+        Records are facts and may be told if nothing was heard from others for a moment. That
+        there are none behind the tail may only be told by a watch that is `current`: whoever
+        takes a stream over reads it to its very end.
+        """
+        if current and after == self.tail:
             return Page([], after, self.end)
         skip = after - self._start
         if not 0 <= skip < len(self._recent):
+            return None
+        if not current and time.monotonic() > self.asked + LENIENT:
             return None
         records = self._recent[skip : skip + limit]
         following = after + len(records)
@@ -126,6 +136,7 @@ class Watches:
             watch = self._watches.get(stream)
             if watch is not None:
                 watch.generation = max(watch.generation, generation)
+                watch.asked = time.monotonic()
                 self._learn(stream, watch, heads.get(stream))
 
     def _learn(self, stream: str, watch: Watch, head: Head | None) -> None:
@@ -133,9 +144,10 @@ class Watches:
         if watch.gone:
             self._watches.pop(stream, None)
 
-    def pinned(self) -> list[str]:
-        """The streams somebody waits for."""
-        return [stream for stream, watch in self._watches.items() if watch.pins]
+    def stale(self) -> list[str]:
+        """The streams somebody waits for, about which others' writes have to be asked."""
+        watches = self._watches.items()
+        return [name for name, w in watches if w.pins and w.generation != self.generation]
 
     def fail(self) -> None:
         """Nothing is sure any more: wake all, so that each finds out for itself."""

@@ -21,7 +21,9 @@ from unbroken.errors import StoreError
 from unbroken.stores._sqlite_file import Settings, told
 from unbroken.stores._sqlite_log import Log, News
 
-LOOK = 0.005  # seconds between two looks at what others wrote
+LOOK = 0.005  # seconds between two looks at what others wrote, if they did lately
+SELDOM = 0.02  # if they did not: most files have one process
+LATELY = 30.0
 RECENTLY = 0.1  # seconds for which a look counts: longer, and the thread is held up
 T = TypeVar("T")
 
@@ -74,6 +76,7 @@ class Writer:
         self._under_way: list[Op[Any]] = []
         self._next = 0.0
         self._watched = self._looked = 0.0
+        self._foreign = time.monotonic()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="unbroken-store", daemon=True)
         self._thread.start()
@@ -126,13 +129,20 @@ class Writer:
     def _gather(self) -> list[Op[Any]]:
         """What is to be done next; nothing, if it is time to look around."""
         try:
-            first = self._queue.get(timeout=LOOK if time.monotonic() < self._watched else None)
+            first = self._queue.get(timeout=self._patience())
         except queue.Empty:
             return []
         if first is None:
             return []
         time.sleep(max(0.0, self._next - time.monotonic()))
         return [first, *self._drain()]
+
+    def _patience(self) -> float | None:
+        """How long to wait for work before looking around; None if nobody wants to know."""
+        now = time.monotonic()
+        if now > self._watched:
+            return None
+        return LOOK if now < self._foreign + LATELY else SELDOM
 
     def _drain(self) -> list[Op[Any]]:
         ops = []
@@ -146,16 +156,21 @@ class Writer:
                 changed = self._log.foreign()
         except StoreError:
             changed = True  # whoever reads next hears what it is
-        self._looked = time.monotonic()
+        self._note(foreign=changed)
         if changed:
             self._log.forget()
         return changed
+
+    def _note(self, *, foreign: bool) -> None:
+        self._looked = time.monotonic()
+        if foreign:
+            self._foreign = self._looked
 
     def _write(self, ops: list[Op[Any]]) -> None:
         try:
             with told(self._settings):
                 foreign = self._log.begin()
-                self._looked = time.monotonic()
+                self._note(foreign=foreign)
         except StoreError as error:
             self._fail(ops, error)
             return

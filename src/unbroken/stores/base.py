@@ -190,7 +190,11 @@ class Store(Protocol):
         """
 
     async def wait(self, stream: str, after: Offset, seconds: float) -> bool:
-        """Wait until there is a record behind `after` or the stream is closed; False if not."""
+        """Wait until there is a record behind `after` or the stream is closed; False if not.
+
+        A follower reads, and until a page is closed it waits behind that page and reads on. Who
+        waits before each read is served from memory by every store that can.
+        """
 
     async def info(self, stream: str) -> StreamInfo:
         """What is known of a stream."""

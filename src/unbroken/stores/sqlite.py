@@ -28,7 +28,7 @@ from unbroken.stores import _sqlite_rows as rows
 from unbroken.stores._sqlite_file import Settings, connect, prepare, told
 from unbroken.stores._sqlite_log import Log, News
 from unbroken.stores._sqlite_watch import Watch, Watches
-from unbroken.stores._sqlite_writer import Op, Writer
+from unbroken.stores._sqlite_writer import LOOK, Op, Writer
 from unbroken.stores.base import (
     BEGINNING,
     EVERYTHING,
@@ -72,6 +72,7 @@ class SqliteStore:
     async def __aenter__(self) -> Self:
         database = self._database = await asyncio.to_thread(prepare, self._settings)
         self._watches = Watches()
+        self._stale = False
         self._refreshing: asyncio.Task[None] | None = None
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -180,8 +181,10 @@ class SqliteStore:
 
     async def read(self, stream: str, after: Offset = BEGINNING, limit: int = 1000) -> Page:
         watch = self._watches.get(stream)
-        if watch is not None and self._fresh(watch) and (page := watch.page(after, limit)):
-            return page
+        if watch is not None and self._open.looked:
+            page = watch.page(after, limit, current=watch.generation == self._watches.generation)
+            if page is not None:
+                return page
         return await self._ask(lambda database: rows.page(database, stream, after, limit))
 
     # Waiting.
@@ -204,15 +207,13 @@ class SqliteStore:
                 await self._recheck(stream, watch)
         return watch.cancelled
 
-    def _fresh(self, watch: Watch) -> bool:
-        """Whether nothing was written elsewhere since, as of the last look a moment ago."""
-        return self._open.looked and watch.generation == self._watches.generation
-
     async def _know(self, stream: str, watch: Watch, seconds: float) -> None:
-        """Bring a pinned watch up to date; what others write from now on reaches it anyway."""
+        """Bring a pinned watch up to date: at once if nothing is known, else with all others."""
         self._open.watch(seconds + _LINGER)
-        if watch.generation != self._watches.generation and not watch.gone:
+        if watch.generation < 0 and not watch.gone:
             await self._catch_up([stream])
+        elif watch.generation != self._watches.generation:
+            self._refresh_soon()
         if watch.gone:
             raise rows.missing(stream)
 
@@ -233,16 +234,21 @@ class SqliteStore:
         self._watches.hear(news)
         if foreign:
             self._watches.generation += 1
-            if self._refreshing is None:
-                self._refreshing = asyncio.ensure_future(self._refresh())
+            self._refresh_soon()
+
+    def _refresh_soon(self) -> None:
+        self._stale = True
+        if self._refreshing is None:
+            self._refreshing = asyncio.ensure_future(self._refresh())
 
     async def _refresh(self) -> None:
-        """Tell those who wait what others wrote, again if they wrote meanwhile."""
-        seen = -1
+        """Tell those who wait what others wrote; again, but not at once, if they go on writing."""
         try:
-            while seen != self._watches.generation and self._writer is not None:
-                seen = self._watches.generation
-                await self._catch_up(self._watches.pinned())
+            while self._stale and self._writer is not None:
+                self._stale = False
+                if streams := self._watches.stale():
+                    await self._catch_up(streams)
+                await asyncio.sleep(LOOK)
         except StoreError:
             self._watches.fail()  # each asks for itself and hears what it is
         finally:
