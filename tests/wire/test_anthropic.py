@@ -96,6 +96,10 @@ def ending(reason="end_turn", **usage):
     return {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage}
 
 
+def kept(name, frame):
+    return OtherEvent(name, msgspec.json.encode(frame).decode(), dialect="anthropic_messages")
+
+
 STOP = {"type": "message_stop"}
 
 
@@ -379,16 +383,22 @@ def test_a_thought_and_its_proof():
 def test_a_block_without_a_word_of_ours_is_kept(kind):
     block = start(0, type=kind, data="xyz")
 
-    assert said(block) == [OtherEvent(kind, msgspec.json.encode(block).decode())]
+    assert said(block) == [kept(kind, block)]
 
 
 def test_a_delta_without_a_word_of_ours_is_kept():
     new = delta(0, "compaction_delta", content="...")
 
-    assert said(new) == [OtherEvent("compaction_delta", msgspec.json.encode(new).decode())]
+    assert said(new) == [kept("compaction_delta", new)]
 
 
-@pytest.mark.parametrize("kind", ["ping", "content_block_stop", "of_the_future"])
+def test_an_event_without_a_word_of_ours_is_kept():
+    new = {"type": "of_the_future", "index": 3, "weather": "fine"}
+
+    assert said(new) == [kept("of_the_future", new)]
+
+
+@pytest.mark.parametrize("kind", ["ping", "content_block_stop"])
 def test_events_without_content_are_passed_over(kind):
     events, decoder = read({"type": kind})
 
@@ -588,7 +598,7 @@ def test_a_block_without_a_word_of_ours_keeps_its_content():
 
     events = whole({"content": [block]})
 
-    assert events[1] == OtherEvent("redacted_thinking", msgspec.json.encode(block).decode())
+    assert events[1] == kept("redacted_thinking", start(0, **block))
 
 
 def test_a_whole_answer_without_a_reason_is_not_complete():

@@ -15,6 +15,7 @@ from unbroken.events import ChoiceEnd, Event, MessageEnd, MessageStart, Usage, U
 from unbroken.messages import Request
 from unbroken.response import Choice, Response
 from unbroken.wire import sse
+from unbroken.wire.anthropic_other import blocks_of, starting
 from unbroken.wire.anthropic_reader import Block, MessagesReader, block_events
 from unbroken.wire.anthropic_request import body_of, request_in
 from unbroken.wire.anthropic_words import (
@@ -108,13 +109,13 @@ class AnthropicMessages(Struct, frozen=True):
 
 
 def _content_events(blocks: Iterable[Raw]) -> list[Event]:
-    """What the blocks say; each keeps its own JSON, for the kinds we have no word for."""
+    """What the blocks say; each as it would start, for the kinds we have no word for."""
     out: list[Event] = []
     calls = -1
-    for raw in blocks:
+    for index, raw in enumerate(blocks):
         block = _decode_block(raw)
         calls += block.type == "tool_use"
-        block_events(block, calls, bytes(raw), out)
+        block_events(block, calls, starting(index, raw), out)
     return out
 
 
@@ -124,12 +125,26 @@ def _blocks_of(choice: Choice) -> list[dict[str, Any]]:
         signature = choice.reasoning_signature
         thought = {"type": "thinking", "thinking": choice.reasoning, "signature": signature}
         blocks.append(thought)
-    if text := choice.text + choice.refusal:
-        named = [Raw(citation.encode()) for citation in choice.citations]
-        blocks.append({"type": "text", "text": text, **({"citations": named} if named else {})})
+    blocks += _texts(choice)
     for call in choice.tool_calls:
         made = {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
         blocks.append(made)
+    return blocks
+
+
+def _texts(choice: Choice) -> list[dict[str, Any]]:
+    """The text, and between its parts the blocks that were kept. The citations go with its end."""
+    text, begin = choice.text + choice.refusal, 0
+    blocks: list[dict[str, Any]] = []
+    for at, block in [*blocks_of(choice.others), (len(text), {})]:
+        if text[begin:at]:
+            blocks.append({"type": "text", "text": text[begin:at]})
+        begin = max(begin, at)
+        blocks += [block] if block else []
+    named = [Raw(citation.encode()) for citation in choice.citations]
+    last = next((block for block in reversed(blocks) if block["type"] == "text"), None)
+    if named and last is not None:
+        last["citations"] = named
     return blocks
 
 

@@ -4,7 +4,7 @@ An answer is a row of content blocks, each started, grown and stopped by its ind
 is `message_stop` after a `stop_reason`; there is no `[DONE]`. Facts that shape this file:
 
 * unknown event, block and delta types must be passed over (versioning policy): they become
-  `OtherEvent` where they carry content, so that nothing is lost;
+  `OtherEvent`, so that nothing is lost (server tools and their results are such blocks);
 * usage in `message_delta` is cumulative, and what it leaves out keeps its earlier value;
 * `message_start` carries a placeholder for the output tokens, not a count;
 * compatible servers may leave out the `event:` line: the type is read from the JSON.
@@ -22,7 +22,6 @@ from unbroken.events import (
     Event,
     MessageEnd,
     MessageStart,
-    OtherEvent,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -30,6 +29,7 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
+from unbroken.wire.anthropic_other import other
 from unbroken.wire.anthropic_words import FINISH, MessagesUsage, merged, usage_from
 from unbroken.wire.codec import Frame
 from unbroken.wire.refusals import UNREADABLE, refusal
@@ -119,9 +119,11 @@ class MessagesReader:
         if kind == "error" or said.error is not None:
             self.error = refusal(frame.data)
             return
-        read = self._table.get(kind)  # ping, content_block_stop and what comes after us
+        read = self._table.get(kind)
         if read is not None:
             read(said, frame.data, out)
+        elif kind not in _SILENT:
+            out.append(other(kind, frame.data))
 
     def eof(self, out: list[Event]) -> None:
         """A clean end says nothing: only `message_stop` does."""
@@ -163,7 +165,7 @@ class MessagesReader:
             case "citations_delta":
                 out.append(Citation(bytes(delta.citation).decode()))
             case _:
-                out.append(OtherEvent(delta.type, data.decode()))
+                out.append(other(delta.type, data))
 
     def _message_delta(self, said: _Said, _data: bytes, out: list[Event]) -> None:
         raw = said.delta and said.delta.stop_reason
@@ -181,8 +183,14 @@ class MessagesReader:
             out.append(MessageEnd(self._end.finish_reason, self._usage, self._end.raw))
 
 
+_SILENT = frozenset({"", "ping", "content_block_stop"})
+
+
 def block_events(block: Block, call: int, data: bytes, out: list[Event]) -> None:
-    """What a content block says at its start, or all of it in a whole answer."""
+    """What a content block says at its start, or all of it in a whole answer.
+
+    `data` is the frame that starts it, for the kinds we have no word for.
+    """
     match block.type:
         case "text":
             if block.text:
@@ -196,4 +204,4 @@ def block_events(block: Block, call: int, data: bytes, out: list[Event]) -> None
             if block.input:
                 out.append(ToolCallDelta(call, _encode(block.input).decode()))
         case _:
-            out.append(OtherEvent(block.type, data.decode()))
+            out.append(other(block.type, data))

@@ -12,6 +12,7 @@ from unbroken.events import (
     Event,
     MessageEnd,
     MessageStart,
+    OtherEvent,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -20,6 +21,7 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
+from unbroken.wire.anthropic_other import kept
 from unbroken.wire.anthropic_words import error_body, message_body, usage_to, word_for
 from unbroken.wire.codec import Frame
 
@@ -33,6 +35,7 @@ class MessagesWriter:
         self._index = -1
         self._open = ""  # kind of the open block
         self._calls: dict[int, int] = {}  # call index to block index
+        self._kept: dict[int, int] = {}  # their block index to ours, of blocks that were kept
         self._usage = Usage(source="partial")
         self._write: dict[type, Any] = {
             MessageStart: self._start,
@@ -42,6 +45,7 @@ class MessagesWriter:
             Citation: self._citation,
             ToolCallStart: self._call,
             ToolCallDelta: self._arguments,
+            OtherEvent: self._other,
             UsageReport: self._report,
             ChoiceEnd: lambda _: self._close(),  # the stop reason travels with the usage, later
             MessageEnd: self._end,
@@ -63,7 +67,7 @@ class MessagesWriter:
         body = message_body(event.id, event.model, usage_to(self._usage))
         return [_frame("message_start", message=body)]
 
-    def _block(self, kind: str, start: dict[str, Any]) -> list[Frame]:
+    def _block(self, kind: str, start: dict[str, Any] | Raw) -> list[Frame]:
         """Close the open block, open the next."""
         frames = self._close()
         self._index += 1
@@ -94,6 +98,9 @@ class MessagesWriter:
         return frames
 
     def _citation(self, event: Citation) -> list[Frame]:
+        """Those of OpenAI's shape are no citations here."""
+        if b"url_citation" in event.data.encode():
+            return []
         delta = {"type": "citations_delta", "citation": Raw(event.data.encode())}
         return self._grow("text", delta)
 
@@ -110,6 +117,20 @@ class MessagesWriter:
             return []
         delta = {"type": "input_json_delta", "partial_json": event.arguments}
         return [_frame("content_block_delta", index=index, delta=delta)]
+
+    def _other(self, event: OtherEvent) -> list[Frame]:
+        """What was kept, as it came but for the number of its block."""
+        frame = kept(event)
+        if frame is None:
+            return []
+        if frame.type == "content_block_start":
+            opened = self._block("other", frame.content_block)
+            self._kept[frame.index] = self._index
+            return opened
+        if frame.type != "content_block_delta":
+            return [Frame(event.data.encode(), event.name)]
+        index = self._kept.get(frame.index)
+        return [] if index is None else [_frame(frame.type, index=index, delta=frame.delta)]
 
     def _report(self, event: UsageReport) -> list[Frame]:
         self._usage = event.usage

@@ -262,9 +262,10 @@ class ChatReader:
             self._fragments(delta.tool_calls, aside.calls, index, out)
         if delta.function_call is not None:  # what tool calls were before there were several
             self._fragments([_Call(function=delta.function_call)], [], index, out)
-        cited = delta.annotations or ()
-        out.extend(Citation(bytes(annotation).decode(), index) for annotation in cited)
-        out.extend(other(name, {name: raw}, index) for name, raw in aside.delta.items())
+        if delta.annotations:
+            out.extend(Citation(bytes(raw).decode(), index) for raw in delta.annotations)
+        if aside.delta:
+            out.extend(other(name, {name: raw}, index) for name, raw in aside.delta.items())
 
     def _fragments(
         self, calls: list[_Call], asides: list[Fields], choice: int, out: list[Event]
