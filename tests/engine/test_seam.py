@@ -66,6 +66,16 @@ def test_an_answer_said_again_from_its_beginning_is_heard_once(text, at, pieces)
     assert text[:at] + said(rest) == text
 
 
+@given(prose, st.integers(1, 60), st.sampled_from(["", " "]), places)
+def test_a_provider_known_to_echo_is_heard_once_however_little_came(text, at, space, pieces):
+    sent = text[:at].rstrip()
+    told = sent + space
+    again = sent + " " + text[at:].lstrip()
+    rest = sifted(Continued(told, sent, {}, {}, echoes=True), [*cut(again, pieces), *END])
+
+    assert told + said(rest) == again
+
+
 @given(prose, st.integers(30, 60), st.integers(16, 28), places)
 def test_words_said_again_at_the_seam_are_heard_once(text, at, again, pieces):
     rest = sifted(Continued(text[:at], text[:at], {}, {}), [*cut(text[at - again :], pieces), *END])

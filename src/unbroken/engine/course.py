@@ -118,7 +118,8 @@ class Course:
             return question.resend(question.request)
         request, sent = continuation(question, held)
         calls = {channel: text for channel, text in held.texts.items() if channel[0] == "call"}
-        this.seam = Continued(held.text, sent, calls, held.names)
+        echoes = question.prefill is not None and question.prefill.echoes
+        this.seam = Continued(held.text, sent, calls, held.names, echoes=echoes)
         return question.resend(request)
 
     def wrote(self) -> None:

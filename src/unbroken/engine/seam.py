@@ -138,6 +138,7 @@ class Continued(Replayed):
     """The rest of an answer of one choice, whose beginning `sent` was given back to the model.
 
     `told` is the text as delivered: `sent`, and white space behind it that the provider refuses.
+    `echoes`: the provider is known to say `sent` again first, however short it is.
     """
 
     def __init__(
@@ -146,9 +147,12 @@ class Continued(Replayed):
         sent: str,
         calls: Mapping[Channel, str],
         names: Mapping[Channel, str],
+        *,
+        echoes: bool = False,
     ) -> None:
         super().__init__(calls, names)
-        self._told, self._space = told, told[len(sent) :]
+        self._told, self._sent, self._space = told, sent, told[len(sent) :]
+        self._echoes = echoes
         self._held = ""
         self._met = False
 
@@ -180,7 +184,7 @@ class Continued(Replayed):
 
     def _may_repeat(self, said: str) -> bool:
         """More must come before it is clear whether `said` is new."""
-        if self._space.startswith(said):
+        if self._space.startswith(said) or (self._echoes and self._sent.startswith(said)):
             return True
         if len(said) < len(self._told) and self._told.startswith(said):
             return len(self._told) >= _ECHO
@@ -191,6 +195,8 @@ class Continued(Replayed):
     def _repeated(self, said: str) -> int:
         """How many characters at the beginning of `said` were delivered before."""
         told = self._told
+        if self._echoes and said.startswith(self._sent):
+            return len(self._sent) + _common(said[len(self._sent) :], self._space)
         if len(told) >= _ECHO and said.startswith(told) and not _periodic(told):
             return len(told)
         for at in range(max(0, len(told) - _WINDOW), len(told) - _OVERLAP + 1):

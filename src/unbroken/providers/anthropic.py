@@ -3,8 +3,20 @@
 The API version is the one that still knows `temperature` and `top_p`; 2026-10-21 removed them.
 """
 
-from unbroken.providers.base import HeaderKey, Provider
+from unbroken.providers.base import HeaderKey, Prefill, Provider
 from unbroken.wire.anthropic_messages import CODEC
+
+# Those that go on with a last assistant message; from 4.6 on it is a 400 ("Prefill Claude's
+# response"). White space at its end is refused.
+_CONTINUE = (
+    "claude-2*",
+    "claude-instant*",
+    "claude-3*",
+    "claude-*-4-0",
+    "claude-*-4-1*",
+    "claude-*-4-5*",
+    "claude-*-4-2025*",
+)
 
 PROVIDER = Provider(
     name="anthropic",
@@ -14,5 +26,6 @@ PROVIDER = Provider(
     auth=HeaderKey("ANTHROPIC_API_KEY", header="x-api-key"),
     headers={"anthropic-version": "2023-06-01"},
     codec=CODEC,
+    prefill=Prefill(_CONTINUE, keeps_space=False),
     prefixes=("claude-",),
 )

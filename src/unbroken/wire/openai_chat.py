@@ -93,12 +93,17 @@ class OpenAIChat(Struct, frozen=True):
 
     `max_tokens` is the wire's name of that parameter: OpenAI's newer models refuse the old one,
     most other servers know nothing else. `implied_finish` is for servers known never to send a
-    finish reason. `unknown` lists parameters this server can't express.
+    finish reason. `unknown` lists parameters this server can't express. `usage_option`: whether
+    usage has to be asked for. When the request begins the answer, `prefix_message` is added to
+    its last message and `prefix_body` to the body.
     """
 
     max_tokens: str = "max_tokens"
     implied_finish: bool = False
     unknown: frozenset[str] = frozenset({"top_k"})
+    usage_option: bool = True
+    prefix_message: dict[str, Any] = {}
+    prefix_body: dict[str, Any] = {}
 
     def encode_request(self, request: Request) -> bytes:
         """The body of POST /chat/completions."""
@@ -111,7 +116,17 @@ class OpenAIChat(Struct, frozen=True):
             body[self.max_tokens] = request.max_tokens
         if request.stop is not None:
             body["stop"] = list(request.stop)
-        return _encode(body | _tools(request) | _streaming(request) | request.extra)
+        if request.partial_turn:
+            body["messages"][-1] |= self.prefix_message
+            body |= self.prefix_body
+        return _encode(body | _tools(request) | self._streaming(request) | request.extra)
+
+    def _streaming(self, request: Request) -> dict[str, Any]:
+        if not request.stream:
+            return {}
+        asks = request.include_usage and self.usage_option
+        usage = {"stream_options": {"include_usage": True}} if asks else {}
+        return {"stream": True, **usage}
 
     def _expressible(self, name: str, value: Any) -> Any:
         if name in self.unknown:
@@ -181,13 +196,6 @@ def _tool_choice(choice: ToolChoice) -> Any:
     if choice.mode == "tool":
         return {"type": "function", "function": {"name": choice.name}}
     return choice.mode
-
-
-def _streaming(request: Request) -> dict[str, Any]:
-    if not request.stream:
-        return {}
-    usage = {"stream_options": {"include_usage": True}} if request.include_usage else {}
-    return {"stream": True, **usage}
 
 
 def _request(asked: _Asked, fields: dict[str, Any]) -> Request:

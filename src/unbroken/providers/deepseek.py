@@ -1,0 +1,16 @@
+"""DeepSeek (api-docs.deepseek.com). A last message with `prefix` is gone on with, under /beta
+(api-docs.deepseek.com/guides/chat_prefix_completion).
+"""
+
+from unbroken.providers.base import BearerKey, Prefill, Provider
+from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+
+PROVIDER = Provider(
+    name="deepseek",
+    base_url="https://api.deepseek.com",
+    path="/chat/completions",
+    auth=BearerKey("DEEPSEEK_API_KEY"),
+    codec=chat_codec(OpenAIChat(prefix_message={"prefix": True})),
+    prefixes=("deepseek-",),
+    prefill=Prefill(path="/beta/chat/completions"),
+)

@@ -1,0 +1,14 @@
+"""LM Studio's server on this machine (lmstudio.ai/docs/developer/openai-compat)."""
+
+from unbroken.providers.base import BearerKey, Provider
+from unbroken.wire.openai_chat import CODEC
+
+PROVIDER = Provider(
+    name="lmstudio",
+    base_url="http://127.0.0.1:1234/v1",
+    base_url_env="LMSTUDIO_BASE_URL",
+    path="/chat/completions",
+    auth=BearerKey("", required=False),
+    codec=CODEC,
+    local=True,
+)

@@ -1,0 +1,15 @@
+"""OpenRouter, an aggregator (openrouter.ai/docs/api-reference). `top_k` is a parameter here.
+
+Whether an answer can be gone on with depends on who serves the model; none is declared.
+"""
+
+from unbroken.providers.base import BearerKey, Provider
+from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+
+PROVIDER = Provider(
+    name="openrouter",
+    base_url="https://openrouter.ai/api/v1",
+    path="/chat/completions",
+    auth=BearerKey("OPENROUTER_API_KEY"),
+    codec=chat_codec(OpenAIChat(unknown=frozenset())),
+)
