@@ -72,3 +72,22 @@ def test_wrong_input_is_one_line(unbroken, arguments, words):
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[server]\nport = 70000\n", "port=70000"),
+        ("[server]\nprot = 80\n", "prot"),
+        ("[server]\ngrace = 'long'\n", "grace"),
+        ("[server\n", "line 1"),
+        ("server = 3\n", "is a table"),
+    ],
+)
+def test_a_wrong_table_is_told_by_its_place(unbroken, tmp_path, text, words):
+    (tmp_path / "unbroken.toml").write_text(text)
+    done = unbroken("serve")
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "unbroken.toml" in done.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from unbroken import AsyncClient
 from unbroken.server.gateway import Gateway
+from unbroken.server.settings import Settings
 from unbroken.simulator.scenario import Fault, Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores.memory import MemoryStore
@@ -67,7 +68,16 @@ class Site:
 def site(serve):
     transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
     client = AsyncClient(api_key="k", transport=transport)
-    return Site(serve(Gateway(MemoryStore(), client=client, grace=0.2)), transport)
+    return Site(
+        serve(
+            Gateway(
+                MemoryStore(),
+                client=client,
+                settings=Settings(grace=0.2, cors=["https://chat.example"]),
+            )
+        ),
+        transport,
+    )
 
 
 def text(frames):
@@ -195,6 +205,19 @@ def test_a_wrong_offset_is_told(site):
 
     assert site.json("GET", f"/v1/streams/{stream}?after=x")[0] == 400
     assert site.json("GET", f"/v1/streams/{stream}?after=99999")[0] == 400
+
+
+def test_pages_of_allowed_sites_may_ask(site):
+    asked = urllib.request.Request(
+        f"{site.url}/v1/models", headers={"origin": "https://chat.example"}
+    )
+    with urllib.request.urlopen(asked) as answer:
+        assert answer.headers["access-control-allow-origin"] == "https://chat.example"
+    other = urllib.request.Request(
+        f"{site.url}/v1/models", headers={"origin": "https://evil.example"}
+    )
+    with urllib.request.urlopen(other) as answer:
+        assert "access-control-allow-origin" not in answer.headers
 
 
 def test_prometheus_is_told(site):

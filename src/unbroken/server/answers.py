@@ -6,6 +6,7 @@ producer proves that it lives by renewing its leases; whoever finds one expired 
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -31,6 +32,9 @@ from unbroken.stores.base import Created, End, Lease, NewStream, Store, StreamIn
 LEASE = 2.0
 """Seconds until a silent producer counts as dead; renewed four times as often."""
 
+SWEEP = 60
+"""Renewals between two looks at what is too old to keep."""
+
 ASK = 30.0
 """Seconds that a follower waits for the store at a time."""
 
@@ -49,6 +53,7 @@ class Answers:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._kept: tuple[float | None, int | None] = (None, None)
 
     async def __aenter__(self) -> Self:
         await self.store.__aenter__()
@@ -65,6 +70,10 @@ class Answers:
             await self.store.release(producer.lease)
         await self._client.close()
         await self.store.__aexit__(None, None, None)
+
+    def keep(self, days: float | None, size: int | None) -> None:
+        """Closed answers are kept for so many days, all together within so many bytes."""
+        self._kept = (None if days is None else days * 86_400, size)
 
     @property
     def closing(self) -> bool:
@@ -159,12 +168,14 @@ class Answers:
             await self._told(asked, outcome)
 
     async def _keep(self) -> None:
-        """Renew what is ours, take over what is nobody's."""
-        while True:
+        """Renew what is ours, take over what is nobody's, forget what is old."""
+        for turn in itertools.count():
             await asyncio.sleep(LEASE / 4)
             with contextlib.suppress(StoreError):  # it may be back at the next turn
                 await asyncio.gather(*(self._renew(p) for p in [*self.producers.values()]))
                 await self._adopt(await self.store.orphans())
+                if turn % SWEEP == 0 and any(self._kept):
+                    await self.store.prune(*self._kept)
 
     async def _adopt(self, orphans: list[StreamInfo]) -> None:
         for orphan in orphans:

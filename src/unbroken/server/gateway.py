@@ -17,6 +17,8 @@ from typing import Self
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.requests import Request as HttpRequest
 from starlette.routing import BaseRoute
@@ -32,6 +34,7 @@ from unbroken.server.answers import Answers
 from unbroken.server.keys import Caller, Keys
 from unbroken.server.produce import Outcome
 from unbroken.server.records import Asked, OnLeave
+from unbroken.server.settings import Settings
 from unbroken.stores.base import Created, Store, StreamInfo
 
 
@@ -50,15 +53,17 @@ class Gateway:
         store: Store,
         *,
         client: AsyncClient | None = None,
-        max_body: int = 32 * 1024 * 1024,
-        grace: float = 10.0,
+        settings: Settings | None = None,
     ) -> None:
+        self.settings = settings or Settings()
         self.keys, self.board = Keys(store), Board()
         self.client = client or AsyncClient()
         self.answers = Answers(store, self.client, self._told)
-        self.max_body, self.grace = max_body, grace
+        self.answers.keep(self.settings.keep_days, self.settings.keep_bytes)
         self.default_model = default_model(environment())
-        self._app = Starlette(routes=found_routes(), lifespan=self._lifespan)
+        self._app = Starlette(
+            routes=found_routes(), middleware=self._middleware(), lifespan=self._lifespan
+        )
         self._app.state.gateway = self
         self._starting = asyncio.Lock()
         self._started = False
@@ -81,6 +86,21 @@ class Gateway:
             self._started = False
             await self.answers.__aexit__()
 
+    def _middleware(self) -> list[Middleware]:
+        """CORS, if other sites' pages may ask."""
+        if not self.settings.cors:
+            return []
+        exposed = ["x-unbroken-stream", "retry-after"]
+        return [
+            Middleware(
+                CORSMiddleware,
+                allow_origins=self.settings.cors,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=exposed,
+            )
+        ]
+
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None, None]:
         async with self:
@@ -97,7 +117,7 @@ class Gateway:
             created=int(time.time()),
             owner=caller.owner,
             on_leave=on_leave,
-            grace=self.grace,
+            grace=self.settings.grace,
         )
         key = http.headers.get("idempotency-key", "")
         return await self.answers.start(asked, caller.owner, key, _labels(asked))
@@ -142,8 +162,8 @@ class Gateway:
         parts, size = [], 0
         async for part in http.stream():
             size += len(part)
-            if size > self.max_body:
-                said = f"the body is larger than {self.max_body} bytes"
+            if size > self.settings.max_body:
+                said = f"the body is larger than {self.settings.max_body} bytes"
                 raise BadRequest(said, status=413, code="request_too_large")
             parts.append(part)
         return b"".join(parts)

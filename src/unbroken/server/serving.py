@@ -12,7 +12,8 @@ import uvicorn
 
 from unbroken.server.gateway import Gateway
 from unbroken.server.keys import Keys
-from unbroken.stores.base import Store
+from unbroken.server.settings import Settings
+from unbroken.stores import registry
 
 
 class _Server(uvicorn.Server):
@@ -36,20 +37,25 @@ class _Server(uvicorn.Server):
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-async def may_listen(store: Store, host: str) -> bool:
+async def may_listen(settings: Settings) -> bool:
     """Whether to listen there: to this machine always, to others only behind keys."""
-    if host in LOOPBACK:
+    store = registry.open(settings.store)
+    if settings.host in LOOPBACK:
         return True
     async with store:
         return bool(await Keys(store).all())
 
 
-def serve(store: Store, host: str, port: int, drain: float) -> int:
+def serve(settings: Settings) -> int:
     """Serve until a signal; the exit code."""
-    gateway = Gateway(store)
+    gateway = Gateway(registry.open(settings.store), settings=settings)
     config = uvicorn.Config(
-        gateway, host=host, port=port, log_level="warning", timeout_graceful_shutdown=int(drain) + 5
+        gateway,
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        timeout_graceful_shutdown=int(settings.drain) + 5,
     )
-    server = _Server(config, gateway, drain)
+    server = _Server(config, gateway, settings.drain)
     server.run()
     return 0 if server.started else 1
