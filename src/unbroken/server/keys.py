@@ -30,6 +30,7 @@ FRESH = 5.0
 """Seconds that a process believes what it knows of a key: a revoked one works no longer."""
 
 DAY = 86_400
+FOR_EVER = 100 * 365.0 * DAY
 
 
 class Allowance(Struct, frozen=True, kw_only=True):
@@ -81,9 +82,8 @@ class Keys:
         key = f"ub-{secrets.token_urlsafe(32)}"
         given = msgspec.structs.asdict(allowance)
         limits = {kind: str(most) for kind, most in given.items() if most is not None}
-        await self._store.create(
-            NewStream(id=_id("key", key), owner=OWNER, labels={"name": name, **limits})
-        )
+        new = NewStream(id=_id("key", key), owner=OWNER, labels={"name": name, **limits})
+        await self._store.create(new, (), "keys", FOR_EVER)  # nobody's orphan, never pruned
         return key
 
     async def all(self) -> list[StreamInfo]:
@@ -162,7 +162,8 @@ class Keys:
         """A secret with which anybody may read one answer."""
         token = secrets.token_urlsafe(16)
         new = NewStream(id=_id("share", token), owner=SHARES, labels={"stream": stream})
-        await self._store.create(new)
+        info = (await self._store.create(new)).stream
+        await self._store.close(info.id, End("shared"), info.tail)  # as old as what it shares
         return token
 
     async def shared(self, token: str, stream: str) -> bool:
