@@ -114,7 +114,8 @@ class OtherEvent(_Event, frozen=True, tag="other"):
     """Something this version has no word for, kept rather than lost: server tools, new blocks.
 
     `data` is the provider's JSON as it stands in a stream of its `dialect`, which can therefore
-    write it back; an answer in one piece is told in the same shape.
+    write it back; an answer in one piece is told in the same shape. Where `dialect` is empty,
+    nobody writes it.
     """
 
     name: str

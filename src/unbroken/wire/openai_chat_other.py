@@ -7,6 +7,7 @@ then is the chunk taken apart here, and what is known is read as always. What is
 whatever comes after us. A null or an empty list says nothing.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -121,6 +122,21 @@ def other(name: str, delta: dict[str, Any], choice: int, **more: Any) -> OtherEv
     return OtherEvent(name, _encode(chunk).decode(), choice, DIALECT)
 
 
+def unknown_of_call(at: int, choice: int, fields: Mapping[str, Any], *, ours: bool) -> OtherEvent:
+    """What a function's call carries besides, or the call of a tool of another type.
+
+    The SDKs expect a `function` in every fragment of a function's call.
+    """
+    function = {"function": {"arguments": ""}} if ours else {}
+    name = fields.get("type") or next(iter(fields))
+    return other(name, {"tool_calls": [{"index": at, **function, **fields}]}, choice)
+
+
+def unknown_part(kind: str, part: Raw, choice: int) -> OtherEvent:
+    """A part of a content that is a list. Nobody writes it back: the SDKs know content as text."""
+    return OtherEvent(kind, _encode(part).decode(), choice)
+
+
 def unknown_chunk(data: bytes, event: str) -> OtherEvent | None:
     """A chunk without choices and usage, such as OpenAI's moderation; None if it says nothing."""
     fields = _fields(data)
@@ -160,7 +176,6 @@ def folded(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
         for inner in fields.pop("choices", None) or ():
             message = _grown(message, inner.get("delta") or {})
         beside |= {name: value for name, value in fields.items() if name not in _FRAME}
-    message.pop("content", None)  # parts of a kind that a plain text can't hold
     return message, beside
 
 

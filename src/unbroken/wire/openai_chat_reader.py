@@ -22,7 +22,6 @@ from unbroken.events import (
     Logprobs,
     MessageEnd,
     MessageStart,
-    OtherEvent,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -41,6 +40,8 @@ from unbroken.wire.openai_chat_other import (
     other,
     taken_apart,
     unknown_chunk,
+    unknown_of_call,
+    unknown_part,
 )
 from unbroken.wire.openai_chat_words import DONE, FINISH, ChatUsage, usage_from
 from unbroken.wire.refusals import UNREADABLE, refusal
@@ -272,15 +273,14 @@ class ChatReader:
     ) -> None:
         places = self._calls.setdefault(choice, _Calls())
         for number, call in enumerate(calls):
-            unknown = asides[number] if asides else {}
+            unknown: Mapping[str, Any] = asides[number] if asides else {}
             at, opens = places.place(call)
             if call.function is not None or not unknown:
                 _fragment(call, at, choice, out, opens=opens)
             elif opens:  # a tool of another type
-                out.append(_foreign(at, choice, {"id": call.id, "type": call.type, **unknown}))
-                continue
+                unknown = {"id": call.id, "type": call.type, **unknown}
             if unknown:
-                out.append(_foreign(at, choice, unknown))
+                out.append(unknown_of_call(at, choice, unknown, ours=call.function is not None))
 
     def _end(self, index: int, raw: str, out: list[Event]) -> None:
         """The first finish reason of a choice counts; some servers send it twice."""
@@ -301,12 +301,6 @@ def _read(data: bytes) -> tuple[_Chunk, list[Aside]]:
     except msgspec.ValidationError:
         known, asides = taken_apart(data, _Logprobs)
         return _decode(known), asides
-
-
-def _foreign(at: int, choice: int, fields: Mapping[str, Any]) -> OtherEvent:
-    """What we have no word for in a tool call, or the call of another type."""
-    name = fields.get("type") or next(iter(fields))
-    return other(name, {"tool_calls": [{"index": at, **fields}]}, choice)
 
 
 def _fragment(call: _Call, at: int, choice: int, out: list[Event], *, opens: bool) -> None:
@@ -331,7 +325,7 @@ def _listed(content: list[Raw], index: int, out: list[Event]) -> None:
         if part.text:
             out.append(TextDelta(part.text, index))
         if part.type not in ("", "text", "thinking"):
-            out.append(other(part.type, {"content": [raw]}, index))
+            out.append(unknown_part(part.type, raw, index))
 
 
 def _likely(said: _Logprobs, index: int, out: list[Event]) -> None:

@@ -213,7 +213,7 @@ def _calls(choice: Choice, unknown: list[dict[str, Any]]) -> list[dict[str, Any]
         if "type" in extra:
             calls.insert(at, extra)
         elif at < len(calls):
-            calls[at] |= extra
+            calls[at] = extra | calls[at]
     return calls
 
 

@@ -24,7 +24,8 @@ from unbroken.errors import (
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # Words of `error.type` or `error.code`, and the status they stand for. OpenAI: "Error codes";
-# Anthropic: "Errors"; OpenRouter and vLLM put the number itself into `code`.
+# Anthropic: "Errors"; OpenRouter and vLLM put the number itself into `code`, Mistral into
+# `raw_status_code` (raycast/extensions#31107).
 _STATUS_OF: dict[str, int] = {
     "invalid_request_error": 400,
     "BadRequestError": 400,
@@ -39,6 +40,7 @@ _STATUS_OF: dict[str, int] = {
     "request_too_large": 413,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
+    "rate_limited": 429,  # Mistral
     "requests": 429,
     "tokens": 429,
     "api_error": 500,
@@ -92,7 +94,7 @@ def _read(body: bytes) -> tuple[str, list[str]]:
     if not isinstance(found, dict):
         return str(found), []
     message = found.get("message") or found.get("detail") or found.get("error") or ""
-    words = [str(found[key]) for key in ("code", "type") if found.get(key)]
+    words = [str(found[key]) for key in ("code", "type", "raw_status_code") if found.get(key)]
     return (message if isinstance(message, str) else str(message)), words
 
 
@@ -105,12 +107,10 @@ def _first_line(body: bytes) -> str:
 
 
 def _status_of(words: list[str]) -> int:
-    for word in words:
-        if word in _STATUS_OF:
-            return _STATUS_OF[word]
-        if word in _ERROR_STATUSES:
-            return int(word)
-    return 500
+    """What is a number says it best."""
+    numbers = (int(word) for word in words if word in _ERROR_STATUSES)
+    named = (_STATUS_OF[word] for word in words if word in _STATUS_OF)
+    return next(numbers, next(named, 500))
 
 
 def _class_of(words: list[str], message: str, status: int) -> type[ProviderError]:
