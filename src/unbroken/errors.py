@@ -21,6 +21,7 @@
     │  │  └─ QuotaExhausted    429 that no waiting cures
     │  ├─ Overloaded           503, 529: .retry_after
     │  └─ ServerError          500 and the rest
+    ├─ OutputMismatch          the finished answer is not what response_format asked for
     ├─ StreamInterrupted       recovery gave up in mid-answer; its cause is __cause__
     │  └─ ResumeMismatch
     └─ StoreError
@@ -227,6 +228,13 @@ class StreamInterrupted(UnbrokenError):
 
 class ResumeMismatch(StreamInterrupted):
     """A second answer differed from what had been delivered of the first."""
+
+
+class OutputMismatch(UnbrokenError):
+    """The finished answer is not what `response_format` asked for; `response` holds it."""
+
+    def facts(self) -> Iterable[str]:
+        yield f"the answer does not fit the response_format: {self.message}"
 
 
 class StoreError(UnbrokenError):

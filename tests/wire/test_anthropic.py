@@ -51,6 +51,14 @@ def body(messages=QUESTION, **given):
     return msgspec.json.decode(CODEC.dialect.encode_request(request))
 
 
+def asked(**fields):
+    """The request in a body with these fields."""
+    turn = {"role": "user", "content": "hi"}
+    return CODEC.dialect.decode_request(
+        msgspec.json.encode({"model": "m", "max_tokens": 9, "messages": [turn], **fields})
+    )
+
+
 def turns(*messages):
     return body(messages)["messages"]
 
@@ -226,8 +234,69 @@ def test_a_schema_for_the_answer_goes_into_output_config():
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
 
     assert body(response_format=wanted)["output_config"] == {
-        "format": {"type": "json_schema", "schema": schema}
+        "format": {"type": "json_schema", "schema": {**schema, "additionalProperties": False}}
     }
+
+
+def test_what_the_schema_of_an_answer_may_not_say_goes_into_its_description():
+    bounded = {"type": "integer", "description": "How many", "minimum": 1, "maximum": 9}
+    either = {"oneOf": [{"type": "string", "maxLength": 3}, {"type": "null"}], "discriminator": {}}
+    many = {"type": "array", "items": bounded, "minItems": 2}
+    schema = {"type": "object", "properties": {"a": bounded, "b": either, "c": many}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    told = {"type": "integer", "description": "How many (maximum: 9, minimum: 1)"}
+
+    assert body(response_format=wanted)["output_config"]["format"]["schema"] == {
+        "type": "object",
+        "properties": {
+            "a": told,
+            "b": {"anyOf": [{"type": "string", "description": "(maxLength: 3)"}, {"type": "null"}]},
+            "c": {"type": "array", "items": told, "description": "(minItems: 2)"},
+        },
+        "additionalProperties": False,
+    }
+
+
+@pytest.mark.parametrize("free", [{}, {"properties": {}, "additionalProperties": True}])
+def test_an_answer_with_free_keys_is_refused_by_name(free):
+    wanted = {
+        "type": "json_schema",
+        "json_schema": {"name": "n", "schema": {"type": "object"} | free},
+    }
+
+    with pytest.raises(LocalProtocolError, match="free keys"):
+        body(response_format=wanted)
+
+
+@pytest.mark.parametrize("place", ["output_config", "output_format"])
+def test_the_format_of_the_answer_is_understood(place):
+    wanted = {"type": "json_schema", "schema": {"type": "object", "properties": {}}}
+    given = {"output_config": {"format": wanted, "effort": "low"}, "output_format": wanted}
+    request = asked(**{place: given[place]})
+
+    assert request.response_format["json_schema"]["schema"] == wanted["schema"]
+    assert request.reasoning_effort == ("low" if place == "output_config" else None)
+    assert request.extra == {}
+
+
+def test_who_asks_is_understood():
+    request = asked(metadata={"user_id": "u"})
+
+    assert (request.user, request.metadata, request.extra) == ("u", None, {})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"metadata": {"user_id": "u", "team": "t"}},
+        {"output_config": {"effort": "low", "task_budget": {"tokens": 9}}},
+        {"service_tier": "auto"},
+    ],
+)
+def test_what_we_have_no_word_for_in_a_request_travels_on_whole(more):
+    sent = msgspec.json.decode(CODEC.dialect.encode_request(asked(**more)))
+
+    assert {name: sent[name] for name in more} == more
 
 
 @pytest.mark.parametrize(

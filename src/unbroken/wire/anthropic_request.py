@@ -23,6 +23,7 @@ from unbroken.messages import (
     ToolResult,
     ToolUse,
 )
+from unbroken.wire.anthropic_schema import supported
 from unbroken.wire.refusals import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
@@ -142,7 +143,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _output(request: Request) -> dict[str, Any]:
-    """`output_config`: the answer's format and the model's effort."""
+    """`output_config`: the answer's format and the model's effort. No beta header is needed."""
     config: dict[str, Any] = {}
     if request.reasoning_effort is not None:
         config["effort"] = request.reasoning_effort
@@ -161,7 +162,7 @@ def _format(wanted: dict[str, Any] | None) -> dict[str, Any]:
     schema = wanted.get("json_schema", {}).get("schema") or wanted.get("schema")
     if not isinstance(schema, dict):
         raise LocalProtocolError("response_format: a json_schema needs its `schema`")
-    return {"type": "json_schema", "schema": schema}
+    return {"type": "json_schema", "schema": supported(schema)}
 
 
 def _rest(request: Request) -> dict[str, Any]:
@@ -216,6 +217,20 @@ class _AskedChoice(Struct):
     disable_parallel_tool_use: bool = False
 
 
+class _Format(Struct):
+    type: str = ""
+    schema: dict[str, Any] | None = None
+
+
+class _Output(Struct):
+    effort: str | None = None
+    format: _Format | None = None
+
+
+class _Metadata(Struct):
+    user_id: str | None = None
+
+
 class _Body(Struct):
     """A request body; what is not named here travels on in `extra`."""
 
@@ -230,6 +245,9 @@ class _Body(Struct):
     stop_sequences: list[str] | None = None
     tools: list[_AskedTool] | None = None
     tool_choice: _AskedChoice | None = None
+    metadata: _Metadata | None = None
+    output_config: _Output | None = None
+    output_format: _Format | None = None  # its name while it was in beta
 
 
 def request_in(body: bytes) -> Request:
@@ -247,6 +265,8 @@ def _request(body: _Body, fields: dict[str, Any]) -> Request:
     choice = body.tool_choice
     ours = all(tool.type == "custom" for tool in body.tools or ())
     known = set(_Body.__struct_fields__) - (set() if ours else {"tools"})  # theirs: untouched
+    known -= _with_more(fields)
+    output = body.output_config or _Output()
     return Request(
         model=body.model,
         messages=(*head, *(m for turn in body.messages for m in _messages(turn))),
@@ -256,9 +276,29 @@ def _request(body: _Body, fields: dict[str, Any]) -> Request:
         tools=tuple(map(_asked_tool, body.tools)) if body.tools is not None and ours else None,
         tool_choice=None if choice is None else _asked_choice(choice),
         parallel_tool_calls=False if choice and choice.disable_parallel_tool_use else None,
+        reasoning_effort=output.effort,
+        response_format=_asked_format(output.format or body.output_format),
+        user=None if body.metadata is None else body.metadata.user_id,
         extra={key: fields[key] for key in fields.keys() - known},
         **{name: getattr(body, name) for name in _SAME_NAME},
     )
+
+
+def _with_more(fields: dict[str, Any]) -> set[str]:
+    """Objects that hold more than we have words for: they travel on whole."""
+    words = {"metadata": _Metadata, "output_config": _Output}
+    return {
+        name
+        for name, known in words.items()
+        if (fields.get(name) or {}).keys() - set(known.__struct_fields__)
+    }
+
+
+def _asked_format(wanted: _Format | None) -> dict[str, Any] | None:
+    if wanted is None or wanted.schema is None:
+        return None
+    named = {"name": "output", "schema": wanted.schema, "strict": True}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def _asked_tool(tool: _AskedTool) -> Tool:
