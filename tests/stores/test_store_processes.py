@@ -6,7 +6,7 @@ import random
 import signal
 import stat
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,8 @@ async def worker(*arguments):
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.kill()
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
         await process.wait()
 
 
@@ -66,7 +66,7 @@ async def killed_producer(path, streams, delay):
     acknowledged = {}
     async with worker("produce", path, "p", *streams) as process:
         await line(process)
-        asyncio.get_running_loop().call_later(delay, process.send_signal, signal.SIGKILL)
+        asyncio.get_running_loop().call_later(delay, os.kill, process.pid, signal.SIGKILL)
         out = await asyncio.wait_for(process.stdout.read(), SOON)
         for words in (told.split() for told in out.decode().split("\n")[:-1]):
             acknowledged[words[0]] = int(words[1])

@@ -197,6 +197,21 @@ def test_what_another_writes_is_seen_even_by_those_who_followed_from_memory(path
     run(path, story)
 
 
+def test_old_news_wakes_nobody_for_good(path):
+    async def story(store):
+        await store.create(NewStream("s"))
+        wait = asyncio.ensure_future(store.wait("s", 0, 30))
+        await asyncio.sleep(0.02)
+        for _ in range(3):
+            store._watches.use("s").followers.ring()
+            await asyncio.sleep(0.001)
+        assert not wait.done()
+        await store.append("s", [b"a"], 0)
+        return await wait
+
+    assert run(path, story)
+
+
 def test_who_takes_over_reads_to_the_very_tail(path):
     async def story(here):
         async with SqliteStore(path) as there:

@@ -8,6 +8,7 @@ last one and the bytes of the stream up to there, so that neither tail nor size 
 
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -116,12 +117,23 @@ def prepare(settings: Settings) -> sqlite3.Connection:
 
 
 def _touch(settings: Settings) -> None:
-    """Prompts are nobody else's business: SQLite gives its other files the mode of the first."""
+    """Prompts are nobody else's business: SQLite gives its other files the mode of the first.
+
+    The new file is not opened under its own name: closing it would end the locks that another
+    store in this process may have on it already (sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    path = Path(settings.path)
     try:
-        Path(settings.path).parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(settings.path, os.O_CREAT | os.O_RDWR, 0o600))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return
+        handle, empty = tempfile.mkstemp(dir=path.parent)  # mode 0600
+        os.close(handle)
+        with suppress(FileExistsError):  # another process was faster
+            os.link(empty, path)
+        Path(empty).unlink()
     except OSError as error:
-        raise StoreError(f"{settings.path}: {error.strerror}") from error
+        raise StoreError(f"{path}: {error.strerror}") from error
 
 
 def _version(database: sqlite3.Connection) -> int:
@@ -129,9 +141,12 @@ def _version(database: sqlite3.Connection) -> int:
 
 
 def _check(database: sqlite3.Connection, settings: Settings) -> None:
-    """Leave alone what is not ours or is newer than we are."""
-    application = database.execute("PRAGMA application_id").fetchone()[0]
+    """Leave alone what is not ours or is newer than we are.
+
+    In this order: a file that is used by now was signed in the same transaction.
+    """
     used = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    application = database.execute("PRAGMA application_id").fetchone()[0]
     if used and application != APPLICATION:
         raise StoreError(f"{settings.path} is another program's file", hint="Name another file.")
     version = _version(database)

@@ -29,6 +29,7 @@ from unbroken.stores._sqlite_file import Settings, connect, prepare, told
 from unbroken.stores._sqlite_log import Log, News
 from unbroken.stores._sqlite_watch import Watch, Watches
 from unbroken.stores._sqlite_writer import LOOK, Op, Writer
+from unbroken.stores._waiters import Waiters
 from unbroken.stores.base import (
     BEGINNING,
     EVERYTHING,
@@ -191,21 +192,37 @@ class SqliteStore:
 
     async def wait(self, stream: str, after: Offset, seconds: float) -> bool:
         watch = self._watches.use(stream)
-        with watch.pinned():
-            await self._know(stream, watch, seconds)
-            if watch.tail <= after and watch.end is None:
-                await watch.followers.wait(seconds)
-                await self._recheck(stream, watch)
-        return watch.tail > after or watch.end is not None
+
+        def reached() -> bool:
+            return watch.tail > after or watch.end is not None
+
+        return await self._until(stream, watch, watch.followers, reached, seconds)
 
     async def cancelled(self, stream: str, seconds: float) -> bool:
         watch = self._watches.use(stream)
+
+        def reached() -> bool:
+            return watch.cancelled or watch.end is not None
+
+        await self._until(stream, watch, watch.stoppers, reached, seconds)
+        return watch.cancelled
+
+    async def _until(
+        self,
+        stream: str,
+        watch: Watch,
+        waiters: Waiters,
+        reached: Callable[[], bool],
+        seconds: float,
+    ) -> bool:
+        """Wait until the watch knows it. Being woken does not say so: news may be old news."""
+        deadline = time.monotonic() + seconds
         with watch.pinned():
             await self._know(stream, watch, seconds)
-            if not watch.cancelled and watch.end is None:
-                await watch.stoppers.wait(seconds)
-                await self._recheck(stream, watch)
-        return watch.cancelled
+            while not reached() and (left := deadline - time.monotonic()) > 0:
+                await waiters.wait(left)
+                await self._know(stream, watch, left)
+        return reached()
 
     async def _know(self, stream: str, watch: Watch, seconds: float) -> None:
         """Bring a pinned watch up to date: at once if nothing is known, else with all others."""
@@ -216,11 +233,6 @@ class SqliteStore:
             self._refresh_soon()
         if watch.gone:
             raise rows.missing(stream)
-
-    async def _recheck(self, stream: str, watch: Watch) -> None:
-        """After a wait: what was heard is enough, unless it was that something is wrong."""
-        if watch.gone or watch.generation < 0:
-            await self._know(stream, watch, 0.0)
 
     async def _catch_up(self, streams: list[str]) -> None:
         generation = self._watches.generation
