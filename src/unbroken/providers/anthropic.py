@@ -23,6 +23,7 @@ PROVIDER = Provider(
     base_url="https://api.anthropic.com",
     base_url_env="ANTHROPIC_BASE_URL",
     path="/v1/messages",
+    models_path="/v1/models?limit=1000",
     auth=HeaderKey("ANTHROPIC_API_KEY", header="x-api-key"),
     headers={"anthropic-version": "2023-06-01"},
     codec=CODEC,

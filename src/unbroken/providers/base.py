@@ -7,8 +7,9 @@ registry finds it by the file's name, or by the entry-point group `unbroken.prov
 import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
 
@@ -89,8 +90,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     that do not stream. `resume_path` continues a cut answer where the server keeps it, with the
     fields that the dialect's reader gave in its `cursor`. `prefixes` are the beginnings of model
     names that certainly are this provider's, so that they work without `name/`. `base_url_env`
-    is the variable that moves it elsewhere; the official SDKs read the same ones. `local`: a
-    server on one's own machine, which is there when it listens.
+    is the variable that moves it elsewhere; the official SDKs read the same ones. `host_env` is
+    one that holds a host instead, as `server_at` reads it. `models_path` lists the models; "" where
+    no such list is. `local`: a server on one's own machine, which is there when it listens.
     """
 
     name: str
@@ -99,10 +101,12 @@ class Provider(Struct, frozen=True, kw_only=True):
     auth: Auth
     codec: Codec
     base_url_env: str = ""
+    host_env: str = ""
     headers: dict[str, str] = {}
     prefixes: tuple[str, ...] = ()
     whole_path: str = ""
     resume_path: str = ""
+    models_path: str = "/models"
     prefill: Prefill | None = None
     local: bool = False
     in_process: InProcess | None = None
@@ -122,8 +126,15 @@ class Provider(Struct, frozen=True, kw_only=True):
         url = base_url.rstrip("/") + self.resume_path.format_map(cursor)
         return self._signed(HttpRequest("GET", url, self._accepting(stream=True)), key)
 
+    def models_request(self, key: str, base_url: str) -> HttpRequest:
+        """The HTTP request that asks which models there are."""
+        url = base_url.rstrip("/") + self.models_path
+        return self._signed(HttpRequest("GET", url, self._accepting(stream=False)), key)
+
     def located(self, env: Mapping[str, str]) -> str:
-        """`base_url` with the environment filled in; ConfigurationError names what is missing."""
+        """`base_url` as the environment has it; ConfigurationError names what is missing."""
+        if host := env.get(self.host_env):
+            return self._moved(host)
         return _PLACE.sub(lambda place: self._place(place[1].split("|"), env), self.base_url)
 
     def _place(self, variables: list[str], env: Mapping[str, str]) -> str:
@@ -133,7 +144,16 @@ class Provider(Struct, frozen=True, kw_only=True):
                 f"{self.name} needs {' or '.join(variables)} to know where it is",
                 hint="Set it in the environment or in .env, or give base_url.",
             )
-        return found
+        return found.rstrip("/")
+
+    def _moved(self, host: str) -> str:
+        try:
+            return server_at(host, self.base_url)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{self.host_env} is {host!r}: {error}",
+                hint="It holds a host, a host and a port, or a URL: localhost:11434.",
+            ) from error
 
     def _accepting(self, *, stream: bool) -> dict[str, str]:
         # compression makes proxies collect what should flow
@@ -146,3 +166,22 @@ class Provider(Struct, frozen=True, kw_only=True):
 
 
 _PLACE = re.compile(r"\{([A-Z][A-Z0-9_|]*)\}")
+
+# Where a server listens that listens everywhere: nobody can connect to such an address.
+_EVERYWHERE = {str(IPv4Address(0)): "127.0.0.1", str(IPv6Address(0)): "[::1]"}
+
+
+def server_at(host: str, usual: str) -> str:
+    """The address `usual`, moved to `host`, which may lack what it has in common with it.
+
+    Ollama's rule for OLLAMA_HOST (ollama/ollama, envconfig/config.go): without a scheme it is
+    http at the usual port; with one, its own port; a path comes before the usual one; an address
+    that stands for all interfaces is this machine. Raises ValueError if it can't be read.
+    """
+    scheme, given, rest = host.strip().rpartition("://")
+    there, here = urlsplit(f"{scheme or 'http'}://{rest}"), urlsplit(usual)
+    name = there.hostname or here.hostname or ""
+    name = _EVERYWHERE.get(name) or (f"[{name}]" if ":" in name else name)
+    port = there.port or (None if given else here.port)
+    place = f"{name}:{port}" if port else name
+    return f"{there.scheme}://{place}{there.path.rstrip('/')}{here.path}"

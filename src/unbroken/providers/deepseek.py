@@ -1,5 +1,7 @@
 """DeepSeek (api-docs.deepseek.com). A last message with `prefix` is gone on with, under /beta
 (api-docs.deepseek.com/guides/chat_prefix_completion).
+
+It has no SDK of its own; the key's name is that of its documentation.
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider

@@ -1,9 +1,15 @@
 """vLLM's server on this machine (docs.vllm.ai, OpenAI-compatible server). It goes on from a last
-assistant message when told so with two fields (`continue_final_message`).
+assistant message when told so with two fields; SGLang reads the first of them and may be asked
+through this provider (sgl-project/sglang#4226). The template may trim the message's end.
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider
 from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+
+_DIALECT = OpenAIChat(
+    unknown=frozenset(),
+    prefix_body={"continue_final_message": True, "add_generation_prompt": False},
+)
 
 PROVIDER = Provider(
     name="vllm",
@@ -11,12 +17,7 @@ PROVIDER = Provider(
     base_url_env="VLLM_BASE_URL",
     path="/chat/completions",
     auth=BearerKey("VLLM_API_KEY", required=False),
-    codec=chat_codec(
-        OpenAIChat(
-            unknown=frozenset(),
-            prefix_body={"continue_final_message": True, "add_generation_prompt": False},
-        )
-    ),
+    codec=chat_codec(_DIALECT),
     local=True,
-    prefill=Prefill(),
+    prefill=Prefill(keeps_space=False),
 )

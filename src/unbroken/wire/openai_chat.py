@@ -93,14 +93,15 @@ class OpenAIChat(Struct, frozen=True):
 
     `max_tokens` is the wire's name of that parameter: OpenAI's newer models refuse the old one,
     most other servers know nothing else. `implied_finish` is for servers known never to send a
-    finish reason. `unknown` lists parameters this server can't express. `usage_option`: whether
-    usage has to be asked for. When the request begins the answer, `prefix_message` is added to
-    its last message and `prefix_body` to the body.
+    finish reason. `unknown` lists parameters this server can't express; `renamed` gives those it
+    has by another name. `usage_option`: whether usage has to be asked for. When the request begins
+    the answer, `prefix_message` is added to its last message and `prefix_body` to the body.
     """
 
     max_tokens: str = "max_tokens"
     implied_finish: bool = False
     unknown: frozenset[str] = frozenset({"top_k"})
+    renamed: dict[str, str] = {}
     usage_option: bool = True
     prefix_message: dict[str, Any] = {}
     prefix_body: dict[str, Any] = {}
@@ -111,7 +112,7 @@ class OpenAIChat(Struct, frozen=True):
         for name in _SAME_NAME:
             value = getattr(request, name)
             if value is not None:
-                body[name] = self._expressible(name, value)
+                body[self.renamed.get(name, name)] = self._expressible(name, value)
         if request.max_tokens is not None:
             body[self.max_tokens] = request.max_tokens
         if request.stop is not None:
@@ -129,7 +130,7 @@ class OpenAIChat(Struct, frozen=True):
         return {"stream": True, **usage}
 
     def _expressible(self, name: str, value: Any) -> Any:
-        if name in self.unknown:
+        if name in self.unknown and (name, value) != ("n", 1):
             raise LocalProtocolError(
                 f"this provider's API has no parameter for {name}={value!r}: leave it out, "
                 f"or pass the provider's own parameter in `extra`"
