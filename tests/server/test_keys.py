@@ -147,7 +147,9 @@ class Talk:
 
 @pytest.fixture
 def talk(site):
-    with websockets.sync.client.connect(site.url.replace("http", "ws") + "/ws") as socket:
+    with websockets.sync.client.connect(
+        site.url.replace("http", "ws") + "/ws", max_queue=None
+    ) as socket:
         yield Talk(socket)
 
 
@@ -171,7 +173,9 @@ def test_a_socket_comes_back_to_its_offset(talk, site):
     talk.say(type="start", ref="a", request={"model": "sim/slow", **ASK})
     first = talk.until("events")
     stream = first[0]["stream"]
-    with websockets.sync.client.connect(site.url.replace("http", "ws") + "/ws") as socket:
+    with websockets.sync.client.connect(
+        site.url.replace("http", "ws") + "/ws", max_queue=None
+    ) as socket:
         other = Talk(socket)
         other.say(type="follow", stream=stream, after=first[-1]["offset"])
         rest = other.until("end")

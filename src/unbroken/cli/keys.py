@@ -4,14 +4,15 @@ A key is shown once, when it is made; the store keeps its hash. As soon as there
 request needs one, and the gateway may listen to more than this machine.
 """
 
-import asyncio
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from unbroken.cli._question import count, number
 from unbroken.cli._table import table
 from unbroken.errors import ConfigurationError
-from unbroken.server.keys import Allowance, Keys
-from unbroken.stores import registry
+
+if TYPE_CHECKING:
+    from unbroken.server.keys import Keys
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,21 +31,28 @@ def run(args: Namespace) -> int:
         raise ConfigurationError(
             f"{args.action} needs a name", hint=f"unbroken keys {args.action} NAME"
         )
+    import asyncio
+
     asyncio.run(_with_keys(args))
     return 0
 
 
 async def _with_keys(args: Namespace) -> None:
+    from unbroken.server.keys import Keys
+    from unbroken.stores import registry
+
     async with registry.open(args.store) as store:
         await _DO[args.action](Keys(store), args)
 
 
-async def _create(keys: Keys, args: Namespace) -> None:
+async def _create(keys: "Keys", args: Namespace) -> None:
+    from unbroken.server.keys import Allowance
+
     allowance = Allowance(requests=args.requests, tokens=args.tokens, usd=args.usd)
     print(await keys.create(args.name, allowance))
 
 
-async def _list(keys: Keys, _args: Namespace) -> None:
+async def _list(keys: "Keys", _args: Namespace) -> None:
     rows = []
     for info in await keys.all():
         used = await keys.spent(info.id)
@@ -54,7 +62,7 @@ async def _list(keys: Keys, _args: Namespace) -> None:
     print(table(("key", "limits for a day", "used today"), rows))
 
 
-async def _revoke(keys: Keys, args: Namespace) -> None:
+async def _revoke(keys: "Keys", args: Namespace) -> None:
     await keys.revoke(args.name)
 
 

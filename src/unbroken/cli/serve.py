@@ -5,7 +5,6 @@ Without any option: on http://127.0.0.1:8080, answers in ./unbroken.db, the mode
 `unbroken.toml`, too.
 """
 
-import asyncio
 from argparse import ArgumentParser, Namespace
 
 from unbroken.cli._question import count, seconds
@@ -32,6 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Serve until Ctrl-C."""
+    import asyncio
+
     try:
         from unbroken.server.serving import may_listen, serve
         from unbroken.server.settings import load
