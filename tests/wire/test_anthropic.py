@@ -51,14 +51,6 @@ def body(messages=QUESTION, **given):
     return msgspec.json.decode(CODEC.dialect.encode_request(request))
 
 
-def asked(**fields):
-    """The request in a body with these fields."""
-    turn = {"role": "user", "content": "hi"}
-    return CODEC.dialect.decode_request(
-        msgspec.json.encode({"model": "m", "max_tokens": 9, "messages": [turn], **fields})
-    )
-
-
 def turns(*messages):
     return body(messages)["messages"]
 

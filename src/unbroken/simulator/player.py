@@ -14,18 +14,20 @@ from unbroken.events import (
     ChoiceEnd,
     Event,
     FinishReason,
+    Logprobs,
     MessageEnd,
     MessageStart,
     ReasoningDelta,
     TextDelta,
+    TokenLogprob,
     ToolCallDelta,
     ToolCallStart,
     Usage,
     UsageReport,
 )
 from unbroken.messages import Message, Request, Text, ToolResult, ToolUse
-from unbroken.response import Choice, Response, ToolCall
-from unbroken.simulator import prose, toolplay
+from unbroken.response import Choice, ChoiceLogprobs, Response, ToolCall
+from unbroken.simulator import prose, schemaplay, toolplay
 from unbroken.simulator.dice import Dice
 from unbroken.simulator.faults import FAULTS
 from unbroken.simulator.scenario import Fault, Scenario, pace_of
@@ -98,9 +100,11 @@ def _part(request: Request, scenario: Scenario, index: int) -> _Part:
     calls = toolplay.calls(request, Dice(f"{scenario.seed}{_prompt(request)}"))
     if calls:
         return _call_part(calls, index)
+    seed = f"{request.seed or scenario.seed}/{request.model}/{index}/{_prompt(request)}"
     full = scenario.text
     if full is None:
-        seed = f"{request.seed or scenario.seed}/{request.model}/{index}/{_prompt(request)}"
+        full = schemaplay.document(request, Dice(seed))
+    if full is None:
         full = prose.answer(_question(request), seed, scenario.tokens)
     return _text_part(request, _rest(full, request.partial_turn, scenario), index)
 
@@ -124,12 +128,27 @@ def _text_part(request: Request, text: str, index: int) -> _Part:
     if request.max_tokens is not None and len(cut) > request.max_tokens:
         cut, finish = cut[: request.max_tokens], "length"
     events: list[Event] = [TextDelta(piece, index) for piece in cut]
+    if request.logprobs:
+        events = [each for event in events for each in (event, _likely(event, request))]
     if "reason" in request.model:
         thoughts = prose.pieces(
             f"The question is about {prose.pieces(text)[0].strip()}. Let me see."
         )
         events = [*(ReasoningDelta(piece, index) for piece in thoughts), *events]
-    return _Part(events, len(events), finish)
+    tokens = sum(type(event) is not Logprobs for event in events)
+    return _Part(events, tokens, finish)
+
+
+def _likely(event: Event, request: Request) -> Logprobs:
+    """How sure the simulated model was of a piece: it seldom hesitates."""
+    assert isinstance(event, TextDelta)
+    dice = Dice(f"logprob{event.text}")
+    logprob = -(dice.roll() ** 3)
+    words = [event.text, event.text.upper(), event.text.lower(), "…"]
+    top = [TokenLogprob(w, logprob - at, tuple(w.encode())) for at, w in enumerate(words)]
+    kept = tuple(top[: request.top_logprobs or 0])
+    token = TokenLogprob(event.text, logprob, tuple(event.text.encode()), kept)
+    return Logprobs((token,), event.choice)
 
 
 def _call_part(calls: list[ToolUse], index: int) -> _Part:
@@ -226,10 +245,12 @@ def _choice(part: _Part, index: int) -> Choice:
         for event in part.events
         if isinstance(event, ToolCallStart)
     ]
+    likely = tuple(t for e in part.events if isinstance(e, Logprobs) for t in e.tokens)
     return Choice(
         index=index,
         text="".join(event.text for event in part.events if isinstance(event, TextDelta)),
         reasoning="".join(e.text for e in part.events if isinstance(e, ReasoningDelta)),
         tool_calls=tuple(calls),
         finish_reason=part.finish,
+        logprobs=ChoiceLogprobs(likely) if likely else None,
     )

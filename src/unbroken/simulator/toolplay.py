@@ -1,11 +1,11 @@
 """When the simulated model calls a tool, and with which arguments."""
 
 import re
-from typing import Any
 
 import msgspec
 
 from unbroken.messages import Request, Tool, ToolUse
+from unbroken.simulator import schemaplay
 from unbroken.simulator.dice import Dice
 
 _WORD = re.compile(r"[a-z]{3,}")
@@ -40,26 +40,6 @@ def _fits(tool: Tool, question: str) -> bool:
 
 
 def _call(tool: Tool, number: int, dice: Dice) -> ToolUse:
-    arguments = _value(tool.parameters or {"type": "object"}, "value", dice)
+    arguments = schemaplay.value(tool.parameters or {"type": "object"}, "value", dice)
     id = f"call_{int(dice.roll() * 16**8):08x}{number}"
     return ToolUse(id, tool.name, msgspec.json.encode(arguments).decode())
-
-
-def _value(schema: dict[str, Any], name: str, dice: Dice) -> Any:
-    """Something that the schema allows."""
-    if schema.get("enum"):
-        return dice.pick(schema["enum"])
-    match schema.get("type"):
-        case "object":
-            fields = schema.get("properties", {})
-            return {key: _value(inner, key, dice) for key, inner in fields.items()}
-        case "array":
-            return [_value(schema.get("items", {}), name, dice)]
-        case "integer":
-            return int(schema.get("minimum", 1)) + dice.below(9)
-        case "number":
-            return float(schema.get("minimum", 0)) + dice.below(100) / 4
-        case "boolean":
-            return dice.roll() < 0.5
-        case _:
-            return f"example {name}"
