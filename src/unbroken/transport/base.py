@@ -14,12 +14,16 @@ from msgspec import Struct
 
 
 class HttpRequest(Struct, frozen=True):
-    """One HTTP request. Header names are in lower case."""
+    """One HTTP request. Header names are in lower case; their values show keys, `repr` does not."""
 
     method: str
     url: str
     headers: dict[str, str]
     body: bytes = b""
+
+    def __repr__(self) -> str:
+        named = ", ".join(self.headers)
+        return f"HttpRequest({self.method} {self.url}, {named}, {len(self.body)} bytes)"
 
 
 class Deadlines(Struct, frozen=True):

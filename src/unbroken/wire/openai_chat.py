@@ -142,7 +142,7 @@ class OpenAIChat(Struct, frozen=True):
         try:
             fields = msgspec.json.decode(body, type=dict[str, Any])
             asked = msgspec.convert(fields, _Asked)
-            return _request(asked, fields)
+            return _request(asked, fields, usage=not self.usage_option)
         except (*UNREADABLE, LocalProtocolError) as error:
             raise BadRequest(str(error), status=400, code="invalid_request") from error
 
@@ -199,7 +199,7 @@ def _tool_choice(choice: ToolChoice) -> Any:
     return choice.mode
 
 
-def _request(asked: _Asked, fields: dict[str, Any]) -> Request:
+def _request(asked: _Asked, fields: dict[str, Any], *, usage: bool) -> Request:
     stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop
     limit = asked.max_completion_tokens
     options = asked.stream_options or _StreamOptions()
@@ -207,7 +207,7 @@ def _request(asked: _Asked, fields: dict[str, Any]) -> Request:
         model=asked.model,
         messages=tuple(message_from_chat(message) for message in asked.messages),
         stream=bool(asked.stream),
-        include_usage=options.include_usage,
+        include_usage=usage or options.include_usage,
         max_tokens=asked.max_tokens if limit is None else limit,
         stop=None if stop is None else tuple(stop),
         tools=None if asked.tools is None else tuple(map(tool_from, asked.tools)),
