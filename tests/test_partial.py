@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unbroken import Client, Tool
 from unbroken.partial import partial_json, partial_object
 from unbroken.response import Choice, GrowingToolCall, PartialToolCall, Response, ToolCall
 
@@ -104,3 +105,24 @@ def test_a_complete_call_has_all_under_both_words():
 
 def test_a_growing_call_is_told_from_a_complete_one():
     assert GrowingToolCall("a", "f", {}, "") != ToolCall("a", "f", {})
+
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+TOOL = Tool("get_weather", "The weather", CITY)
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "anthropic/claude-haiku-5-5"])
+def test_a_call_grows_before_our_eyes_and_is_executable_only_at_the_end(model, simulator):
+    seen = []
+    with Client(transport=simulator, api_key="k") as client:
+        with client.stream(model, "The weather in Rome?", tools=[TOOL]) as stream:
+            for _ in stream:
+                if stream.response.end is None:
+                    calls = stream.response.tool_calls
+                    seen += [(call.partial, hasattr(call, "arguments")) for call in calls]
+    [call] = stream.response.tool_calls
+
+    assert {executable for _, executable in seen} == {False}
+    assert seen[0][0] == {}
+    assert any(0 < len(part.get("city", "")) < len(call.arguments["city"]) for part, _ in seen)
+    assert call.partial == call.arguments

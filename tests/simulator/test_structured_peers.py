@@ -1,4 +1,4 @@
-"""The official SDKs ask for data, growing calls and logprobs, and fold them as we do."""
+"""The official SDKs ask for data and logprobs, and fold them as we do."""
 
 import anthropic
 import openai
@@ -10,8 +10,6 @@ from unbroken.simulator.app import running
 from unbroken.structured import output_format
 
 PROMPT = [{"role": "user", "content": "Tell me about the weather in Rome."}]
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
-TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}
 
 
 class Weather(pydantic.BaseModel):
@@ -88,18 +86,3 @@ def test_openai_folds_the_logprobs_that_we_fold(chat, ours):
     assert [t.logprob for t in theirs.logprobs.content] == [t.logprob for t in tokens]
     assert [t.logprob for t in whole.logprobs.content] == [t.logprob for t in tokens]
     assert {len(t.top) for t in tokens} == {2}
-
-
-def test_a_call_grows_before_our_eyes_and_is_executable_only_at_the_end(ours):
-    seen = []
-    with ours.stream(f"openai/{MODEL}", PROMPT, tools=[TOOL]) as stream:
-        for _ in stream:
-            if stream.response.end is None:
-                seen += [(c.partial, hasattr(c, "arguments")) for c in stream.response.tool_calls]
-    [call] = stream.response.tool_calls
-
-    assert len(seen) > 3
-    assert {executable for _, executable in seen} == {False}
-    assert seen[0][0] == {}
-    assert any(0 < len(part.get("city", "")) < len(call.arguments["city"]) for part, _ in seen)
-    assert call.partial == call.arguments
