@@ -201,6 +201,8 @@ SAME_NAME = {
     "AsyncBody": "Body",
     "AsyncSplitTransport": "SplitTransport",
     "unbroken.transport.http_async": "unbroken.transport.http_sync",
+    "AsyncConversation": "Conversation",
+    "unbroken.client._async": "unbroken.client._sync",
 }
 
 
@@ -241,7 +243,9 @@ class Plain(ast.NodeTransformer):
         return self.generic_visit(self.undocumented(node))
 
     def visit_Module(self, node):
-        return self.generic_visit(self.undocumented(node))
+        node = self.generic_visit(self.undocumented(node))
+        node.body.sort(key=lambda one: getattr(one, "module", "~"))  # imports, by other names
+        return node
 
     @staticmethod
     def undocumented(node):
@@ -254,10 +258,17 @@ def plain(text):
     return ast.dump(Plain().visit(ast.parse(text)))
 
 
-def test_the_two_drivers_say_the_same():
+TWINS = (
+    ("client/_async.py", "client/_sync.py"),
+    ("client/_conversation_async.py", "client/_conversation_sync.py"),
+)
+
+
+@pytest.mark.parametrize(("awaiting", "blocking"), TWINS, ids=lambda name: name)
+def test_twins_say_the_same(awaiting, blocking):
     text = sources()
 
-    assert plain(text["client/_async.py"]) == plain(text["client/_sync.py"])
+    assert plain(text[awaiting]) == plain(text[blocking])
 
 
 def test_the_rule_of_drivers_can_fail():

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from typing import Protocol, Self
 
 from unbroken.cli._exits import exit_code
-from unbroken.cli._history import fitting
 from unbroken.cli._question import add_model_arguments, choose_model, count, parameters
 from unbroken.cli._terminal import (
     add_stats_arguments,
@@ -24,10 +23,10 @@ from unbroken.cli._terminal import (
     texts,
     verbose,
 )
-from unbroken.client._plan import environment
+from unbroken.client._plan import Parameters, environment
 from unbroken.client._sync import Client, Stream
+from unbroken.client.conversation import Conversation
 from unbroken.errors import ConfigurationError, UnbrokenError
-from unbroken.messages import Message, Role, Text
 from unbroken.providers import registry
 
 _HELP = "/model NAME  /system TEXT  /clear  /help  /quit     Ctrl-C stops an answer, Ctrl-D leaves"
@@ -91,10 +90,11 @@ class _Talk:
     """The conversation so far, and what is done with a line."""
 
     def __init__(self, client: Client, model: str, args: Namespace, face: _Face) -> None:
-        self._client, self._model, self._face = client, model, face
-        self._given, self._elsewhere = parameters(args), bool(args.base_url)
-        self._limit, self._verbose = args.context_tokens, verbose(args)
-        self._turns: list[Message] = []
+        given: Parameters = {**parameters(args), "system": args.system or ""}
+        self._chat = Conversation(
+            client, model, budget=args.context_tokens, keep_partial=True, **given
+        )
+        self._face, self._verbose, self._elsewhere = face, verbose(args), bool(args.base_url)
         self._commands: dict[str, Callable[[str], None]] = {
             "/model": self._choose,
             "/system": self._instruct,
@@ -103,7 +103,6 @@ class _Talk:
             "/quit": _leave,
             "/exit": _leave,
         }
-        self._instruct(args.system or "")
 
     def take(self, line: str) -> None:
         """Answer a line or obey it; EOFError to leave."""
@@ -118,17 +117,11 @@ class _Talk:
     def _answer(self, line: str) -> None:
         if not line:
             return
-        kept = fitting([*self._turns, _turn("user", line)], self._limit)
-        if gone := len(self._turns) + 1 - len(kept):
+        before = self._chat.forgotten
+        stream = self._chat.stream(line)
+        if gone := self._chat.forgotten - before:
             dim(f"forgotten to stay within --context-tokens: the {gone} oldest messages")
-        stream = self._client.stream(self._model, kept, **self._given)
-        try:
-            self._show(stream)
-        finally:
-            # What came stays, also of an answer that was stopped or broke off; one that never
-            # began leaves no turn, nor does its question.
-            came = stream.response.text
-            self._turns = [*kept, _turn("assistant", came)] if came.strip() else kept[:-1]
+        self._show(stream)
 
     def _show(self, stream: Stream) -> None:
         try:
@@ -145,24 +138,15 @@ class _Talk:
     def _choose(self, name: str) -> None:
         if name:
             registry.resolve(name, elsewhere=self._elsewhere)
-        self._model = name or self._model
-        dim(f"model: {self._model}")
+            self._chat.model = name
+        dim(f"model: {self._chat.model}")
 
     def _instruct(self, text: str) -> None:
-        self._forget_if(lambda message: message.role == "system")
-        if text:
-            self._turns.insert(0, _turn("system", text))
+        self._chat.system = text
 
     def _forget(self, _rest: str) -> None:
-        self._forget_if(lambda message: message.role != "system")
+        self._chat.clear()
         dim("forgotten")
-
-    def _forget_if(self, goes: Callable[[Message], bool]) -> None:
-        self._turns = [message for message in self._turns if not goes(message)]
-
-
-def _turn(role: Role, text: str) -> Message:
-    return Message(role, (Text(text),))
 
 
 def _leave(_rest: str) -> None:
