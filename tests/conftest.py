@@ -6,7 +6,8 @@ import pytest
 
 from unbroken.simulator.transport import AsyncSimulatorTransport, SimulatorTransport
 
-for name in [name for name in os.environ if name.endswith(("_API_KEY", "_BASE_URL"))]:
+OWN = ("_API_KEY", "_API_TOKEN", "_BASE_URL", "OLLAMA_HOST", "_OPENAI_ENDPOINT")
+for name in [name for name in os.environ if name.endswith(OWN)]:
     del os.environ[name]
 
 

@@ -12,7 +12,17 @@ import termios
 
 import pytest
 
-WITHOUT = ("_API_KEY", "_BASE_URL", "_MODEL", "_PROXY", "_proxy", "NO_COLOR")
+WITHOUT = (
+    "_API_KEY",
+    "_API_TOKEN",
+    "_BASE_URL",
+    "_HOST",
+    "_ENDPOINT",
+    "_MODEL",
+    "_PROXY",
+    "_proxy",
+    "NO_COLOR",
+)
 
 
 @pytest.fixture
