@@ -169,6 +169,12 @@ def test_leaving_the_store_commits_what_was_asked_for_and_wakes_who_waits(path):
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("call", ["info", "read", "cancel", "delete"])
+def test_a_store_that_was_not_entered_says_so(path, call):
+    with pytest.raises(StoreError, match="async with"):
+        asyncio.run(getattr(SqliteStore(path), call)("s"))
+
+
 def test_a_caller_that_leaves_spoils_nothing(path):
     async def story(store):
         await store.create(NewStream("s"))

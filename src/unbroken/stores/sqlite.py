@@ -69,12 +69,12 @@ class SqliteStore:
         self._clock = clock
         self._writer: Writer | None = None
         self._database: sqlite3.Connection | None = None
-
-    async def __aenter__(self) -> Self:
-        database = self._database = await asyncio.to_thread(prepare, self._settings)
         self._watches = Watches()
         self._stale = False
         self._refreshing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        database = self._database = await asyncio.to_thread(prepare, self._settings)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, "unbroken-reader")
