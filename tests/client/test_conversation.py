@@ -128,7 +128,7 @@ def test_the_oldest_turns_go_and_are_counted(client):
     assert chat.messages[0] == said("system", "Be brief.")
     assert chat.messages[-2] == said("user", "hens")
     assert chat.forgotten + len(chat.messages) == 1 + 4 * 2
-    assert 0 < chat.forgotten
+    assert chat.forgotten > 0
 
 
 def test_what_is_forgotten_is_known_before_the_answer(client):
