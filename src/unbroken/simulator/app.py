@@ -27,7 +27,7 @@ def application(scenarios: Mapping[str, Scenario] | None = None) -> web.Applicat
 
     async def answer(request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        steps, entry = world.answer(request.path, headers, await request.read())
+        steps, entry = world.answer(request.raw_path, headers, await request.read())
         try:
             return await _carry_out(request, steps, entry)
         except (asyncio.CancelledError, ConnectionError):

@@ -105,7 +105,8 @@ class _Simulated:
         return self.clock.now()
 
     def _tape(self, request: HttpRequest) -> _Tape:
-        path = urlsplit(request.url).path
+        url = urlsplit(request.url)
+        path = f"{url.path}?{url.query}" if url.query else url.path
         steps, entry = self.world.answer(path, request.headers, request.body)
         return _Tape(steps, entry, self.now())
 

@@ -3,25 +3,32 @@
 The transports and the server all ask `World.answer` what to do; none of them knows a dialect.
 """
 
+import re
 from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from msgspec import Struct
 
 from unbroken.errors import BadRequest, NotFound, ProviderError
 from unbroken.messages import Request
+from unbroken.simulator.kept import Kept
 from unbroken.simulator.player import play
 from unbroken.simulator.scenario import PACES, Scenario, named, parse
 from unbroken.simulator.steps import JSON, End, Head, Send, Step, refuse
-from unbroken.wire import anthropic_messages, openai_chat
+from unbroken.wire import anthropic_messages, openai_chat, openai_responses
 from unbroken.wire.codec import Codec
 
 HEADER = "x-unbroken-scenario"
 
-DIALECTS: dict[str, Codec] = {
-    "/chat/completions": openai_chat.CODEC,
-    "/messages": anthropic_messages.CODEC,
-}
+# A dialect by the end of its path. Where the path names the model, and whether the answer is
+# streamed, the body does not.
+DIALECTS: tuple[tuple[re.Pattern[str], Codec], ...] = (
+    (re.compile(r"/chat/completions$"), openai_chat.CODEC),
+    (re.compile(r"/messages$"), anthropic_messages.CODEC),
+    (re.compile(r"/responses$"), openai_responses.CODEC),
+)
+_KEPT = re.compile(r"/responses/(?P<id>[^/]+)(?P<cancel>/cancel)?$")
 
 
 class Entry(Struct):
@@ -42,29 +49,44 @@ class World:
         self.log: list[Entry] = []
         self._scenarios = dict(scenarios or {})
         self._counts: dict[str, int] = {}
+        self._kept = Kept()
 
     def answer(
         self, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[list[Step], Entry]:
-        """The steps of the answer, and the log's line to fill in."""
-        entry = Entry(path, headers=dict(headers))
+        """The steps of the answer, and the log's line to fill in. `path` may carry a query."""
+        place, _, query = path.partition("?")
+        entry = Entry(place, headers=dict(headers))
         self.log.append(entry)
-        if path.endswith("/models"):
+        if place.endswith("/models"):
             return _models(as_anthropic="anthropic-version" in headers), entry
-        codec = next((c for end, c in DIALECTS.items() if path.endswith(end)), None)
-        if codec is None:
-            known = ", ".join(f"/v1{end}" for end in DIALECTS)
-            missing = NotFound(f"no such path: {path}; there are {known}, /v1/models", status=404)
-            return refuse(missing, openai_chat.CODEC), entry
+        found = ((codec, pattern.search(place)) for pattern, codec in DIALECTS)
+        codec, match = next(((c, m) for c, m in found if m), (openai_chat.CODEC, None))
         try:
-            return self._play(codec, headers, body, entry), entry
+            if match is None:
+                return self._elsewhere(place, query), entry
+            return self._play(codec, match, headers, body, entry), entry
         except ProviderError as error:
             return refuse(error, codec), entry
 
+    def _elsewhere(self, path: str, query: str) -> list[Step]:
+        """An answer that was kept, or nothing that we know."""
+        match = _KEPT.search(path)
+        if match is None:
+            raise NotFound(f"no such path: {path}; there are {_PATHS}", status=404)
+        if match["cancel"]:
+            return self._kept.cancel(match["id"])
+        return self._kept.serve(match["id"], dict(parse_qsl(query)))
+
     def _play(
-        self, codec: Codec, headers: Mapping[str, str], body: bytes, entry: Entry
+        self,
+        codec: Codec,
+        match: re.Match[str],
+        headers: Mapping[str, str],
+        body: bytes,
+        entry: Entry,
     ) -> list[Step]:
-        asked = codec.dialect.decode_request(body)
+        asked = _as_the_path_says(codec.dialect.decode_request(body), match)
         if not asked.messages:
             raise BadRequest("messages is empty", status=400, code="invalid_request_error")
         model, _, query = asked.model.removeprefix("sim/").partition("?")
@@ -75,11 +97,26 @@ class World:
         if header := headers.get(HEADER):
             scenario = parse(header, scenario)
         request: Request = msgspec.structs.replace(asked, model=model)
+        if asked.extra.get("background"):
+            calm = msgspec.structs.replace(scenario, faults=())
+            self._kept.keep(play(msgspec.structs.replace(request, stream=True), codec, calm, 1))
         return play(request, codec, scenario, self._count(f"{asked.model} {header}"))
 
     def _count(self, key: str) -> int:
         self._counts[key] = self._counts.get(key, 0) + 1
         return self._counts[key]
+
+
+_PATHS = "/v1/chat/completions, /v1/messages, /v1/responses, /v1/models"
+
+
+def _as_the_path_says(asked: Request, match: re.Match[str]) -> Request:
+    """The model and whether to stream, where the path tells them."""
+    told = match.groupdict()
+    if "model" not in told:
+        return asked
+    model, stream = unquote(told["model"]), bool(told["stream"])
+    return msgspec.structs.replace(asked, model=model, stream=stream)
 
 
 def _models(*, as_anthropic: bool) -> list[Step]:

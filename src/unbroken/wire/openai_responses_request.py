@@ -1,0 +1,223 @@
+"""The request of OpenAI's Responses API, both ways
+(platform.openai.com/docs/api-reference/responses/create).
+
+Turns are items: messages with typed parts, and calls and their results beside them, not within.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from unbroken.errors import BadRequest, LocalProtocolError
+from unbroken.messages import (
+    Image,
+    Message,
+    Part,
+    Request,
+    Role,
+    Text,
+    Tool,
+    ToolResult,
+    ToolUse,
+    tool_choice_from,
+    tool_from,
+)
+from unbroken.wire.refusals import UNREADABLE
+
+_encode = msgspec.json.Encoder().encode
+
+# Ours that this API has no parameter for.
+_UNKNOWN = (
+    "top_k",
+    "stop",
+    "seed",
+    "n",
+    "frequency_penalty",
+    "presence_penalty",
+    "logprobs",
+)
+_SAME_NAME = ("temperature", "top_p", "parallel_tool_calls", "top_logprobs", "user", "metadata")
+
+
+def body_of(request: Request) -> bytes:
+    """The body of POST /responses; LocalProtocolError names what can't be expressed."""
+    for name in _UNKNOWN:
+        value = getattr(request, name)
+        if value is not None and not (name == "n" and value == 1):
+            raise LocalProtocolError(
+                f"the Responses API has no parameter for {name}={value!r}: leave it out, or ask "
+                f"by chat completions"
+            )
+    body: dict[str, Any] = {
+        "model": request.model,
+        "input": [item for message in request.messages for item in _items(message)],
+    }
+    body |= {n: v for n in _SAME_NAME if (v := getattr(request, n)) is not None}
+    return _encode(body | _settings(request) | request.extra)
+
+
+def _settings(request: Request) -> dict[str, Any]:
+    body: dict[str, Any] = {"stream": True} if request.stream else {}
+    if request.max_tokens is not None:
+        body["max_output_tokens"] = request.max_tokens
+    if request.reasoning_effort is not None:
+        body["reasoning"] = {"effort": request.reasoning_effort}
+    if request.response_format is not None:
+        body["text"] = {"format": _flat(request.response_format, "json_schema")}
+    if request.tools is not None:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.tool_choice is not None:
+        choice = request.tool_choice
+        named = {"type": "function", "name": choice.name}
+        body["tool_choice"] = named if choice.mode == "tool" else choice.mode
+    return body
+
+
+def _flat(wrapped: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Chat completions wrap what this API writes flat."""
+    inner = wrapped.get(name, {})
+    return {"type": wrapped.get("type"), **inner}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    # this API's default is strict, which not every schema can be
+    described = {"description": tool.description} if tool.description else {}
+    return {
+        "type": "function",
+        "name": tool.name,
+        "parameters": tool.parameters,
+        "strict": bool(tool.strict),
+        **described,
+    }
+
+
+def _items(message: Message) -> Iterator[dict[str, Any]]:
+    kind = "output_text" if message.role == "assistant" else "input_text"
+    said = [_part(part, kind) for part in message.parts if isinstance(part, Text | Image)]
+    if said:
+        yield {"type": "message", "role": message.role, "content": said}
+    for part in message.parts:
+        if isinstance(part, ToolUse):
+            named = {"call_id": part.id, "name": part.name, "arguments": part.arguments}
+            yield {"type": "function_call", **named}
+        elif isinstance(part, ToolResult):
+            yield {"type": "function_call_output", "call_id": part.id, "output": part.content}
+
+
+def _part(part: Text | Image, kind: str) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"type": kind, "text": part.text}
+    return {"type": "input_image", "image_url": part.url, "detail": part.detail or "auto"}
+
+
+# The other way
+
+
+class _Text(Struct):
+    format: dict[str, Any] | None = None
+
+
+class _Reasoning(Struct):
+    effort: str | None = None
+
+
+class _Asked(Struct):
+    """A request body; what is not named here travels on in `extra`."""
+
+    model: str
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    stream: bool | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    parallel_tool_calls: bool | None = None
+    top_logprobs: int | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    text: _Text | None = None
+    reasoning: _Reasoning | None = None
+
+
+def request_in(body: bytes) -> Request:
+    """The request in a body; BadRequest says what is wrong with it."""
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, Any])
+        return _request(msgspec.convert(fields, _Asked), fields)
+    except (*UNREADABLE, LocalProtocolError) as error:
+        raise BadRequest(str(error), status=400, code="invalid_request_error") from error
+
+
+def _request(asked: _Asked, fields: dict[str, Any]) -> Request:
+    head = (Message("system", (Text(asked.instructions),)),) if asked.instructions else ()
+    said = (
+        [{"role": "user", "content": asked.input}] if isinstance(asked.input, str) else asked.input
+    )
+    return Request(
+        model=asked.model,
+        messages=(*head, *(_message(item) for item in said if item.get("type") != "reasoning")),
+        stream=bool(asked.stream),
+        max_tokens=asked.max_output_tokens,
+        reasoning_effort=asked.reasoning.effort if asked.reasoning else None,
+        response_format=_wrapped(asked.text.format if asked.text else None),
+        tools=_tools(asked.tools),
+        tool_choice=tool_choice_from(asked.tool_choice),
+        extra={key: fields[key] for key in fields.keys() - set(_Asked.__struct_fields__)},
+        **{name: getattr(asked, name) for name in _SAME_NAME},
+    )
+
+
+def _tools(tools: list[dict[str, Any]] | None) -> tuple[Tool, ...] | None:
+    """Functions only: the provider's own tools work at the provider alone."""
+    if tools is None:
+        return None
+    foreign = [tool.get("type") for tool in tools if tool.get("type", "function") != "function"]
+    if foreign:
+        raise LocalProtocolError(f"tools of type {foreign[0]!r} can't be passed on")
+    return tuple(map(tool_from, tools))
+
+
+def _wrapped(format_: dict[str, Any] | None) -> dict[str, Any] | None:
+    if format_ is None or format_.get("type") in (None, "text"):
+        return None
+    if format_["type"] != "json_schema":
+        return format_
+    inner = {key: value for key, value in format_.items() if key != "type"}
+    return {"type": "json_schema", "json_schema": inner}
+
+
+def _message(item: dict[str, Any]) -> Message:
+    kind = item.get("type", "message")
+    if kind == "function_call":
+        use = ToolUse(str(item.get("call_id")), str(item.get("name")), item.get("arguments") or "")
+        return Message("assistant", (use,))
+    if kind == "function_call_output":
+        output = item.get("output")
+        said = output if isinstance(output, str) else _encode(output).decode()
+        return Message("tool", (ToolResult(str(item.get("call_id")), said),))
+    if kind != "message" or item.get("role") not in _ROLES:
+        raise LocalProtocolError(f"an input item of type {kind!r} can't be read")
+    content = item.get("content")
+    parts = (Text(content),) if isinstance(content, str) else tuple(map(_said, content or ()))
+    return Message(_ROLES[item["role"]], parts)
+
+
+_ROLES: dict[str, Role] = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "system",
+}
+
+
+def _said(part: dict[str, Any]) -> Part:
+    if part.get("type") == "input_image" and part.get("image_url"):
+        return Image(part["image_url"], part.get("detail") or "")
+    text = part.get("text") or part.get("refusal")
+    if not isinstance(text, str):
+        raise LocalProtocolError(f"a content part of type {part.get('type')!r} can't be read")
+    return Text(text)
