@@ -1,8 +1,8 @@
 """llama.cpp's `llama-server` on this machine (ggml-org/llama.cpp, tools/server).
 
-It goes on from a last assistant message since April 2025 (ggml-org/llama.cpp#13174), even with
-`--no-prefill-assistant` when told so with two fields (#23012, May 2026); while a model thinks it
-answers 400 instead.
+It goes on from a last assistant message since April 2025 (ggml-org/llama.cpp#13174); since May 2026
+even with `--no-prefill-assistant`, when told so with two fields (#23012). Where a model thinks,
+older ones answer 400 instead.
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider

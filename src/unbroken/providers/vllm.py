@@ -1,6 +1,8 @@
-"""vLLM's server on this machine (docs.vllm.ai, OpenAI-compatible server). It goes on from a last
-assistant message when told so with two fields; SGLang reads the first of them and may be asked
-through this provider (sgl-project/sglang#4226). The template may trim the message's end.
+"""vLLM's server on this machine (docs.vllm.ai, OpenAI-compatible server).
+
+It goes on from a last assistant message when told so with two fields (vllm-project/vllm#8942; since
+0.6.4 without saying it again, #10111); a model's template may trim the message's end. SGLang reads
+the first of the fields and may be asked through this provider (sgl-project/sglang#4226).
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider
