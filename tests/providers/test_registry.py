@@ -43,6 +43,17 @@ def test_an_unknown_model_is_an_error_with_advice(model):
         registry.resolve(model)
 
 
+def test_a_certain_name_is_certain():
+    claimed = [(p, name) for name in registry.names() for p in registry.provider(name).prefixes]
+
+    assert [
+        (one, other)
+        for one, first in claimed
+        for other, second in claimed
+        if first != second and one.startswith(other)
+    ] == []
+
+
 @pytest.mark.parametrize("name", registry.names())
 def test_every_provider_builds_a_request(name):
     provider = registry.provider(name)

@@ -60,9 +60,9 @@ class Prefill(Struct, frozen=True):
 
     `models` are shell patterns for the models that truly do: they take a trailing assistant
     message as the beginning of their own answer and return only the rest. `keeps_space` is false
-    where a beginning that ends in white space is refused. `echoes`: the answer says the beginning
-    again before it goes on (Mistral). `path` replaces the provider's where
-    such requests go elsewhere. What must be written into the request body is the dialect's.
+    where white space at the end of a beginning is refused or trimmed. `echoes`: the answer says
+    the beginning again before it goes on (Mistral). `path` replaces the provider's where such
+    requests go elsewhere. What must be written into the request body is the dialect's.
     """
 
     models: tuple[str, ...] = ("*",)
