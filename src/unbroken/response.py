@@ -140,6 +140,10 @@ class Attempt(Struct, frozen=True):
         return None if self.usage is None else self.quote(self.provider, self.model, self.usage)
 
 
+Reads = Callable[[Any], Any]
+"""Makes an object of a complete Response."""
+
+
 class Response(Struct, frozen=True, kw_only=True):
     """One answer as far as it has come.
 
@@ -159,7 +163,7 @@ class Response(Struct, frozen=True, kw_only=True):
     skipped_events: int = 0
     request_id: str = ""
     running: Attempt | None = None
-    reads: Callable[["Response"], Any] | None = None
+    reads: Reads | None = None
 
     @property
     def partial(self) -> Any:
@@ -235,6 +239,7 @@ __all__ = [
     "Other",
     "PartialToolCall",
     "Quote",
+    "Reads",
     "Response",
     "ToolCall",
     "unpriced",

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 import unbroken
@@ -119,3 +120,35 @@ def test_timeouts_are_said_in_seconds_and_may_be_off():
             list(stream)
 
     assert stream.metrics.time_to_first_token == pytest.approx(5000)
+
+
+class City(msgspec.Struct):
+    """What is asked for."""
+
+    name: str
+    inhabitants: int
+
+
+@pytest.mark.parametrize("model", ["openai/gpt", "anthropic/claude-haiku-5-5"])
+def test_an_answer_in_a_shape_grows_as_data_and_ends_as_an_object(model):
+    with Client(api_key="k", transport=SimulatorTransport()) as client:
+        with client.stream(model, "A city, please.", response_format=City) as stream:
+            grown = [stream.partial for _ in stream.text]
+        whole = client.complete(model, "A city, please.", response_format=City)
+
+    assert isinstance(stream.parsed, City)
+    assert stream.parsed == whole.parsed
+    assert grown[-1] == msgspec.to_builtins(stream.parsed)
+    assert len({repr(data) for data in grown}) > 2
+
+
+def test_an_answer_in_a_shape_that_was_cut_is_whole_all_the_same():
+    cut = SimulatorTransport()
+    model = "openai/gpt?fault=cut:events=4,times=1"
+    with Client(api_key="k", transport=cut) as client:
+        with client.stream(model, "A city, please.", response_format=City) as stream:
+            for _ in stream:
+                pass
+
+    assert [a.how for a in stream.response.attempts] == ["start", "replay"]
+    assert isinstance(stream.parsed, City)

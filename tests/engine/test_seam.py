@@ -163,7 +163,7 @@ def test_another_call_is_never_glued_to_the_first(name, arguments):
 
 
 def test_a_second_run_of_reasoning_and_known_citations_are_dropped():
-    seam = Replayed({("text", 0, 0): "a"}, {}).skip_asides(1)
+    seam = Replayed({("text", 0, 0): "a"}, {}).skip_asides(1, {})
     events = [ReasoningDelta("hm"), TextDelta("ab"), Citation("1"), Citation("2")]
 
     assert sifted(seam, events) == [TextDelta("b"), Citation("2")]

@@ -78,7 +78,7 @@ def _whole(response: Response, args: Namespace) -> None:
 def _fields(response: Response) -> dict[str, object]:
     """The answer as plain data, with its cost."""
     fields = msgspec.structs.asdict(response)
-    del fields["running"]
+    del fields["running"], fields["reads"]
     return {**fields, "attempts": [_tried(a) for a in response.attempts], "cost": response.cost}
 
 

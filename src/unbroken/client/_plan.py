@@ -31,6 +31,7 @@ from unbroken.metrics.prices import context_window, quote
 from unbroken.providers import registry
 from unbroken.providers.base import Provider
 from unbroken.response import unpriced
+from unbroken.structured import output_format
 
 
 class Parameters(TypedDict, total=False):
@@ -47,7 +48,7 @@ class Parameters(TypedDict, total=False):
     tools: Sequence[Tool | Mapping[str, Any]]
     tool_choice: ToolChoice | str | Mapping[str, Any]
     parallel_tool_calls: bool
-    response_format: dict[str, Any]
+    response_format: dict[str, Any] | type
     reasoning_effort: str
     frequency_penalty: float
     presence_penalty: float
@@ -142,7 +143,9 @@ def plan(
     recovery = parameters.get("recovery") or settings.recovery
     if (hedge := parameters.get("hedge_after")) is not None:
         recovery = msgspec.structs.replace(recovery, hedge_after=hedge)
-    return providers, Delivery(route, timeouts, recovery, random.random, _price)
+    form = None if (wanted := parameters.get("response_format")) is None else output_format(wanted)
+    reads = None if form is None else form.parse
+    return providers, Delivery(route, timeouts, recovery, random.random, _price, reads)
 
 
 def _route(settings: Settings, models: Models) -> list[str]:
@@ -200,6 +203,7 @@ def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool
         return msgspec.structs.replace(prompt, model=model, stream=stream)
     stop, tools = given.pop("stop", None), given.pop("tools", None)
     choice, system = given.pop("tool_choice", None), given.pop("system", None)
+    form = output_format(given.pop("response_format")) if "response_format" in given else None
     for name in _ELSEWHERE:
         given.pop(name, None)
     return msgspec.structs.replace(
@@ -209,6 +213,7 @@ def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool
         stop=(stop,) if isinstance(stop, str) else stop and tuple(stop),
         tools=None if tools is None else tuple(map(tool_from, tools)),
         tool_choice=tool_choice_from(choice),
+        response_format=form and form.response_format,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from unbroken.client._plan import Models, OneOrEach, Parameters, host, plan, settings
 from unbroken.engine.delivery import Delivery
@@ -34,6 +34,16 @@ class Stream:
     def response(self) -> Response:
         """The answer as far as it has come."""
         return self._driver.delivery.response
+
+    @property
+    def partial(self) -> Any:
+        """The answer as data, as far as it has come; None until there is some."""
+        return self.response.partial
+
+    @property
+    def parsed(self) -> Any:
+        """The answer as what `response_format` asked for; raises OutputMismatch."""
+        return self.response.parsed
 
     @property
     def metrics(self) -> StreamMetrics:

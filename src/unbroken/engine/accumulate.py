@@ -174,9 +174,14 @@ class Accumulator:
             for index, call in choice.calls.items():
                 texts["call", at, index] = "".join(call.pieces)
                 names["call", at, index] = call.name
+        tokens = {
+            (at, bool(which)): len(choice.likely[which])
+            for at, choice in self._choices.items()
+            for which in (0, 1)
+        }
         thoughts = any(choice.reasoning for choice in self._choices.values())
         pieces = sum(len(choice.text) for choice in self._choices.values())
-        return Delivered(texts, names, thoughts, self._asides, pieces)
+        return Delivered(texts, names, thoughts, self._asides, pieces, tokens)
 
     def name(self, events: list[Event]) -> None:
         """Another attempt answers: it is its model that is reported."""

@@ -60,7 +60,7 @@ from unbroken.events import (
     Usage,
 )
 from unbroken.metrics.timing import Stopwatch, StreamMetrics
-from unbroken.response import Attempt, End, Quote, Response
+from unbroken.response import Attempt, End, Quote, Reads, Response
 from unbroken.transport.base import Deadlines, HttpRequest
 
 _BEGINS = CONTENT | {ChoiceEnd, MessageEnd}
@@ -94,8 +94,9 @@ class Delivery:
         policy: RecoveryPolicy,
         jitter: Callable[[], float],
         quote: Quote,
+        reads: Reads | None = None,
     ) -> None:
-        self._given = (timeouts, policy, jitter, quote)
+        self._given = (timeouts, policy, jitter, quote, reads)
         self._course = Course(route, policy, jitter)
         self._clocks = Clocks(timeouts, stream=route[0].request.stream)
         self._rewind, self._quote = policy.rewind, quote
@@ -159,6 +160,7 @@ class Delivery:
             attempts=tuple(self._attempts),
             skipped_events=self._skipped + self._try.skipped,
             request_id=self._try.request_id,
+            reads=self._given[4],
             running=None if self.over else self._record(None, self._try.begin),
         )
 

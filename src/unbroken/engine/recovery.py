@@ -77,6 +77,7 @@ class Delivered(Struct, frozen=True):
     reasoning: bool
     asides: int
     pieces: int
+    tokens: dict[tuple[int, bool], int] = {}
 
     @property
     def text(self) -> str:

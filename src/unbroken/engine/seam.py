@@ -17,6 +17,7 @@ from unbroken.events import (
     ChoiceEnd,
     Citation,
     Event,
+    Logprobs,
     MessageEnd,
     MessageStart,
     OtherEvent,
@@ -75,6 +76,7 @@ class Replayed:
         self._known = {channel: _Known(text) for channel, text in delivered.items()}
         self._names = names
         self._asides = 0
+        self._tokens: dict[tuple[int, bool], int] = {}
 
     def sift(self, events: list[Event]) -> list[Event]:
         """The new among the events; stops at a divergence."""
@@ -85,9 +87,11 @@ class Replayed:
                 break
         return out
 
-    def skip_asides(self, count: int) -> "Replayed":
-        """Citations and other events that were delivered are expected again, `count` of them."""
-        self._asides = count
+    def skip_asides(self, count: int, tokens: Mapping[tuple[int, bool], int]) -> "Replayed":
+        """What was delivered beside the text is expected again: `count` citations and other events,
+        and logprobs of so many `tokens` by choice, of its text or of its refusal.
+        """
+        self._asides, self._tokens = count, dict(tokens)
         return self
 
     def _one(self, event: Event, out: list[Event]) -> None:
@@ -106,6 +110,8 @@ class Replayed:
                 self._grown(event, ("call", choice, index), text, out)
             case Citation() | OtherEvent() if self._asides:
                 self._asides -= 1
+            case Logprobs():
+                self._likely(event, out)
             case ChoiceEnd(choice=choice):
                 self._ended(event, choice, out)
             case _:
@@ -125,6 +131,13 @@ class Replayed:
             out.append(event)
         elif expected != name:
             self.diverged = f"the second answer calls {name!r}, not {expected!r}"
+
+    def _likely(self, event: Logprobs, out: list[Event]) -> None:
+        at = event.choice, event.refusal
+        known = self._tokens.get(at, 0)
+        self._tokens[at] = max(0, known - len(event.tokens))
+        if new := event.tokens[known:]:
+            out.append(Logprobs(new, event.choice, event.refusal))
 
     def _ended(self, event: Event, choice: int, out: list[Event]) -> None:
         mine = (known for channel, known in self._known.items() if channel[1] == choice)
