@@ -160,7 +160,12 @@ def test_anthropic_s_list_comes_with_its_own_headers(unbroken, server):
 @pytest.mark.parametrize(
     ("body", "status", "code", "says"),
     [
-        (b'{"error":{"message":"bad key"}}', 401, 3, "groq/models: 401 AuthenticationFailed: bad key"),
+        (
+            b'{"error":{"message":"bad key"}}',
+            401,
+            3,
+            "groq/models: 401 AuthenticationFailed: bad key",
+        ),
         (b"<html>", 200, 5, "no list of models"),
         (b"", 302, 5, "no list of models"),
     ],
