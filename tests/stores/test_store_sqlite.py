@@ -175,6 +175,19 @@ def test_a_store_that_was_not_entered_says_so(path, call):
         asyncio.run(getattr(SqliteStore(path), call)("s"))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_writer_that_is_gone(path):
+    async def story(store):
+        await store.create(NewStream("s"))
+        with pytest.raises(StoreError, match="writer has ended"):
+            await store._writer.do(lambda log: 1 / 0)
+        with pytest.raises(StoreError, match="closed"):
+            await store.append("s", [b"a"], 0)
+        return (await store.info("s")).tail
+
+    assert run(path, story) == 0
+
+
 def test_a_caller_that_leaves_spoils_nothing(path):
     async def story(store):
         await store.create(NewStream("s"))

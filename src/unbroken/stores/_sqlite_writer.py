@@ -113,6 +113,7 @@ class Writer:
             while not (self._stopping and self._queue.empty()):
                 self._step()
         finally:  # nobody must wait for a thread that is gone
+            self._stopping = True
             rest = self._under_way + self._drain()
             for op in rest:
                 op.error = StoreError("the store's writer has ended")
