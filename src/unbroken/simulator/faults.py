@@ -73,10 +73,10 @@ def _cut(steps: list[Step], fault: Fault, _codec: Codec) -> list[Step]:
     return kept
 
 
-def _stall(steps: list[Step], fault: Fault, _codec: Codec) -> list[Step]:
+def _stall(steps: list[Step], fault: Fault, codec: Codec) -> list[Step]:
     at = _position(steps, fault)
     pause: list[Step] = [Wait(fault.seconds)]
-    if fault.keepalive:
+    if fault.keepalive and "event-stream" in codec.content_type:  # AWS's framing has no comments
         beat: list[Step] = [Wait(1.0), Send(b": keep-alive\n\n")]
         pause = beat * int(fault.seconds)
     return [*steps[:at], *pause, *steps[at:]]

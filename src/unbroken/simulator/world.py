@@ -16,7 +16,7 @@ from unbroken.simulator.kept import Kept
 from unbroken.simulator.player import play
 from unbroken.simulator.scenario import PACES, Scenario, named, parse
 from unbroken.simulator.steps import JSON, End, Head, Send, Step, refuse
-from unbroken.wire import anthropic_messages, openai_chat, openai_responses
+from unbroken.wire import anthropic_messages, bedrock_converse, openai_chat, openai_responses
 from unbroken.wire.codec import Codec
 
 HEADER = "x-unbroken-scenario"
@@ -27,6 +27,10 @@ DIALECTS: tuple[tuple[re.Pattern[str], Codec], ...] = (
     (re.compile(r"/chat/completions$"), openai_chat.CODEC),
     (re.compile(r"/messages$"), anthropic_messages.CODEC),
     (re.compile(r"/responses$"), openai_responses.CODEC),
+    (
+        re.compile(r"/model/(?P<model>[^/]+)/converse(?P<stream>-stream)?$"),
+        bedrock_converse.CODEC,
+    ),
 )
 _KEPT = re.compile(r"/responses/(?P<id>[^/]+)(?P<cancel>/cancel)?$")
 
@@ -107,7 +111,7 @@ class World:
         return self._counts[key]
 
 
-_PATHS = "/v1/chat/completions, /v1/messages, /v1/responses, /v1/models"
+_PATHS = "/v1/chat/completions, /v1/messages, /v1/responses, /model/ID/converse-stream, /v1/models"
 
 
 def _as_the_path_says(asked: Request, match: re.Match[str]) -> Request:
