@@ -11,7 +11,7 @@ PAGE = Path(unbroken.__file__).parents[2] / "docs" / "reference" / "providers.md
 def cells(name):
     provider = registry.provider(name)
     variable = provider.base_url_env or provider.host_env
-    where = f"`{provider.base_url}`" if provider.base_url else ""
+    where = f"`{provider.base_url.replace('|', ' or ')}`" if provider.base_url else ""
     moved = f"`{variable}`" if variable else ""
     key = f"`{provider.auth.env}`" if provider.auth.env else "-"
     models = provider.prefill.models if provider.prefill else ()

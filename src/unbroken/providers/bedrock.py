@@ -76,7 +76,12 @@ PROVIDER = Provider(
     codec=CODEC,
     # Claude up to 4.5, as at Anthropic itself; names may begin with a region (us., eu., global.)
     prefill=Prefill(
-        ("*anthropic.claude-3*", "*anthropic.claude-*-4-[015]-*", "*anthropic.claude-*-4-2025*"),
+        (
+            "*anthropic.claude-3*",
+            "*anthropic.claude-*-4-1-*",
+            "*anthropic.claude-*-4-5-*",
+            "*anthropic.claude-*-4-2025*",
+        ),
         keeps_space=False,
     ),
 )
