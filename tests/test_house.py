@@ -200,6 +200,8 @@ SAME_NAME = {
     "aclose": "close",
     "aio": "sync",
     "AsyncBody": "Body",
+    "AsyncPrompts": "Prompts",
+    "map_async": "map_sync",
     "AsyncSplitTransport": "SplitTransport",
     "unbroken.transport.http_async": "unbroken.transport.http_sync",
     "AsyncConversation": "Conversation",

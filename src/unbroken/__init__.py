@@ -16,6 +16,7 @@ providers are loaded when they are used.
 from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._shared import complete, stream
 from unbroken.client._sync import Client, Stream
+from unbroken.client.conversation import AsyncConversation, Conversation
 from unbroken.engine.health import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.errors import (
@@ -28,6 +29,7 @@ from unbroken.errors import (
     ContextTooLong,
     LocalProtocolError,
     NotFound,
+    OutputMismatch,
     Overloaded,
     PermissionDenied,
     ProtocolError,
@@ -49,6 +51,7 @@ from unbroken.response import Response
 
 __all__ = [
     "AsyncClient",
+    "AsyncConversation",
     "AsyncStream",
     "AuthenticationFailed",
     "BadRequest",
@@ -58,10 +61,12 @@ __all__ = [
     "ConnectionLost",
     "ContentFiltered",
     "ContextTooLong",
+    "Conversation",
     "Limits",
     "LocalProtocolError",
     "Message",
     "NotFound",
+    "OutputMismatch",
     "Overloaded",
     "PermissionDenied",
     "ProtocolError",

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from unbroken.client._map import AsyncPrompts, Results, map_async
 from unbroken.client._plan import Models, OneOrEach, Parameters, host, plan, settings
 from unbroken.engine.delivery import Delivery
 from unbroken.engine.health import Limits
@@ -242,6 +243,24 @@ class AsyncClient:
             async for _ in stream.batches():
                 pass
         return stream.response
+
+    async def map(
+        self,
+        prompts: AsyncPrompts,
+        *,
+        model: Models = None,
+        concurrency: int = 8,
+        progress: bool | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> Results:
+        """Ask all prompts, `concurrency` at a time, and get what came of each, in their order.
+
+        An error takes the place of the answer it is for; the others go on. `progress` shows a bar
+        on standard error; by default where that is a terminal and `rich` is there.
+        """
+        return await map_async(
+            self, prompts, model=model, concurrency=concurrency, progress=progress, **parameters
+        )
 
     async def close(self) -> None:
         """Close the connections."""

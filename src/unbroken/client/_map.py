@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from asyncio import Task
 
 Item = Response | UnbrokenError
+Prompts = Iterable[Prompt]
+AsyncPrompts = Iterable[Prompt] | AsyncIterable[Prompt]
 
 
 class Results(list[Item]):

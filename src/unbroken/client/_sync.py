@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from unbroken.client._map import Prompts, Results, map_sync
 from unbroken.client._plan import Models, OneOrEach, Parameters, host, plan, settings
 from unbroken.engine.delivery import Delivery
 from unbroken.engine.health import Limits
@@ -237,6 +238,24 @@ class Client:
             for _ in stream.batches():
                 pass
         return stream.response
+
+    def map(
+        self,
+        prompts: Prompts,
+        *,
+        model: Models = None,
+        concurrency: int = 8,
+        progress: bool | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> Results:
+        """Ask all prompts, `concurrency` at a time, and get what came of each, in their order.
+
+        An error takes the place of the answer it is for; the others go on. `progress` shows a bar
+        on standard error; by default where that is a terminal and `rich` is there.
+        """
+        return map_sync(
+            self, prompts, model=model, concurrency=concurrency, progress=progress, **parameters
+        )
 
     def close(self) -> None:
         """Close the connections."""

@@ -214,7 +214,9 @@ _HONEST: dict[How, Callable[[Question, RecoveryPolicy, Situation, int], bool]] =
 
 
 def _asks_to_think(request: Request) -> bool:
-    return request.reasoning_effort not in (None, "none") or "thinking" in request.extra
+    thinking = request.extra.get("thinking", {"type": "disabled"})
+    off = isinstance(thinking, dict) and thinking.get("type") == "disabled"
+    return request.reasoning_effort not in (None, "none") or not off
 
 
 INSTRUCTION = (
