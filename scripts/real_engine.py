@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-engine"
-PACKAGES = ["llama-cpp-python==0.3.36", "gguf==0.19.0"]
+PACKAGES = ["llama-cpp-python[server]==0.3.36", "gguf==0.19.0"]
 SWITCHES = {
     "LLAMA_BUILD_TOOLS": "ON",
     "LLAMA_BUILD_SERVER": "ON",
@@ -63,12 +63,31 @@ def environment() -> dict[str, str]:
 
 def command(directory: Path, port: int) -> list[str]:
     """What serves a tiny random model, which is written into `directory`."""
+    where = ["--host", "127.0.0.1", "--port", str(port), "--no-webui"]
+    exact = ["-t", "1", "-fa", "off", "-ctk", "f32", "-ctv", "f32"]  # the same whatever came before
+    return [str(server()), "-m", _model(directory), "--alias", "tiny", "-c", "4096", *exact, *where]
+
+
+def binding(directory: Path, port: int) -> list[str]:
+    """The same by the server that llama-cpp-python has of its own."""
+    where = ["--host", "127.0.0.1", "--port", str(port), "--n_ctx", "4096", "--n_threads", "1"]
+    return [
+        str(VENV / "bin" / "python"),
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        _model(directory),
+        "--model_alias",
+        "tiny",
+        *where,
+    ]
+
+
+def _model(directory: Path) -> str:
     model = directory / "tiny.gguf"
     writer = ROOT / "tests" / "engines" / "tiny_model.py"
     subprocess.run([VENV / "bin" / "python", writer, model], check=True)
-    where = ["--host", "127.0.0.1", "--port", str(port), "--no-webui"]
-    exact = ["-t", "1", "-fa", "off", "-ctk", "f32", "-ctv", "f32"]  # the same whatever came before
-    return [str(server()), "-m", str(model), "--alias", "tiny", "-c", "4096", *exact, *where]
+    return str(model)
 
 
 def _installer() -> list[str]:

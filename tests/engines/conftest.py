@@ -32,33 +32,63 @@ class Engine:
         self.port, self.log = port, log
         self.url = f"http://127.0.0.1:{port}"
 
-    def ready(self):
+    def answers(self, path):
         try:
-            return urllib.request.urlopen(f"{self.url}/health", timeout=5).status == 200
+            return urllib.request.urlopen(f"{self.url}{path}", timeout=5).status == 200
         except (urllib.error.URLError, ConnectionError):
             return False
 
 
+@contextlib.contextmanager
+def running(command, env, directory, path):
+    """The engine that `command` starts, once it answers at `path`."""
+    log = directory / "log"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with log.open("wb") as written:
+        program = subprocess.Popen(command(port), env=env, stdout=written, stderr=written)
+    try:
+        engine = Engine(port, log)
+        while not engine.answers(path):
+            assert program.poll() is None, log.read_text()
+            time.sleep(0.05)
+        yield engine
+    finally:
+        program.kill()
+        program.wait()
+
+
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory):
+def installed():
     """Skips what needs it where it is not installed; it takes minutes to build."""
     found = script()
     if found.server() is None:
         pytest.skip("no engine: python scripts/real_engine.py installs one")
+    return found
+
+
+@pytest.fixture(scope="session")
+def engine(installed, tmp_path_factory):
+    """llama.cpp's own server."""
     directory = tmp_path_factory.mktemp("engine")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = directory / "log"
-    command = [*found.command(directory, port), "--api-key", KEY]
-    with log.open("wb") as written:
-        program = subprocess.Popen(command, env=found.environment(), stdout=written, stderr=written)
-    running = Engine(port, log)
-    while not running.ready():
-        assert program.poll() is None, log.read_text()
-        time.sleep(0.05)
-    yield running
-    program.kill()
-    program.wait()
+
+    def command(port):
+        return [*installed.command(directory, port), "--api-key", KEY]
+
+    with running(command, installed.environment(), directory, "/health") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def binding(installed, tmp_path_factory):
+    """The server of llama-cpp-python: the same model, other people's HTTP."""
+    directory = tmp_path_factory.mktemp("binding")
+
+    def command(port):
+        return installed.binding(directory, port)
+
+    with running(command, installed.environment(), directory, "/v1/models") as found:
+        yield found
 
 
 class Road:
@@ -106,7 +136,7 @@ class Road:
 
 
 @pytest.fixture
-def road(engine):
-    """Makes roads to the engine."""
+def road():
+    """Makes roads to an engine."""
     with contextlib.ExitStack() as stack:
-        yield lambda cuts, how="reset": stack.enter_context(Road(engine.port, cuts, how))
+        yield lambda engine, *settings: stack.enter_context(Road(engine.port, *settings))

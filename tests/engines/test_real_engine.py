@@ -110,8 +110,8 @@ CUTS = [100, 700, 5_000, 100_000]  # in the headers, in an event, later
 @both
 @pytest.mark.parametrize("how", ["reset", "close"])
 @pytest.mark.parametrize("cut", CUTS)
-def test_a_cut_answer_is_continued_to_the_last_character(road, uncut, ask, cut, how):
-    broken = road([cut], how)
+def test_a_cut_answer_is_continued_to_the_last_character(road, engine, uncut, ask, cut, how):
+    broken = road(engine, [cut], how)
     pieces, response = ask(broken.url, MODEL, LONG, recovery=PATIENT)
 
     assert broken.cut == 1
@@ -123,10 +123,10 @@ def test_a_cut_answer_is_continued_to_the_last_character(road, uncut, ask, cut, 
 
 
 @both
-def test_an_answer_that_is_cut_again_and_again_is_whole(road, uncut, ask):
+def test_an_answer_that_is_cut_again_and_again_is_whole(road, engine, uncut, ask):
     dice = random.Random(3)
     for _ in range(10):
-        broken = road(dice.randint(1, 6_000) for _ in range(8))
+        broken = road(engine, [dice.randint(1, 6_000) for _ in range(8)])
         pieces, response = ask(broken.url, MODEL, LONG, recovery=PATIENT)
 
         assert broken.cut > 2
@@ -135,16 +135,18 @@ def test_an_answer_that_is_cut_again_and_again_is_whole(road, uncut, ask):
 
 
 @pytest.mark.parametrize("model", ["compatible/tiny", "openai/tiny"])
-def test_where_nothing_can_be_continued_the_answer_is_asked_again(road, uncut, model):
-    broken = road([5_000, 9_000])
+def test_where_nothing_can_be_continued_the_answer_is_asked_again(road, engine, uncut, model):
+    broken = road(engine, [5_000, 9_000])
     pieces, response = blocking(broken.url, model, LONG, recovery=PATIENT)
 
     assert "".join(pieces) == uncut().text
     assert [attempt.how for attempt in response.attempts] == ["start", "replay", "replay"]
 
 
-def test_a_cut_does_not_make_an_answer_longer_than_its_limit(road, uncut):
-    pieces, response = blocking(road([5_000]).url, MODEL, LONG, recovery=PATIENT, max_tokens=300)
+def test_a_cut_does_not_make_an_answer_longer_than_its_limit(road, engine, uncut):
+    pieces, response = blocking(
+        road(engine, [5_000]).url, MODEL, LONG, recovery=PATIENT, max_tokens=300
+    )
 
     assert "".join(pieces) == uncut(max_tokens=300).text
     assert response.finish_reason == "length"
@@ -234,3 +236,35 @@ def test_a_batch_is_answered_in_order(client):
     took = [answer.usage.input_tokens for answer in results.responses]
 
     assert took == [*range(took[0], took[0] + 40)]  # each character is a token
+
+
+# The server of llama-cpp-python: it tells no usage while it streams, and knows no beginnings
+
+
+@both
+def test_a_stream_without_usage_is_complete_all_the_same(binding, ask):
+    _, response = ask(binding.url, "compatible/tiny", LONG)
+
+    assert (response.end, response.finish_reason, response.usage) == ("complete", "stop", None)
+
+
+@both
+@pytest.mark.parametrize("cut", [100, 700, 5_000])
+def test_there_a_cut_answer_is_replayed(road, binding, ask, cut):
+    expected = blocking(binding.url, "compatible/tiny", LONG)[1].text
+    broken = road(binding, [cut])
+    pieces, response = ask(broken.url, "compatible/tiny", LONG, recovery=PATIENT)
+
+    assert broken.cut == 1
+    assert "".join(pieces) == expected
+    assert response.attempts[1].how == ("replay" if cut == 5_000 else "start")
+
+
+def test_there_a_beginning_is_a_turn_like_any_other(binding):
+    with Client(base_url=where(binding.url)) as client:
+        for model in ("compatible/tiny", MODEL):
+            answer = client.complete(model, begun("abcdefghijkl"), temperature=0, max_tokens=1)
+            alone = client.complete(model, LONG, temperature=0, max_tokens=1)
+
+            # the turn's end and the beginning of another one are more than its characters
+            assert answer.usage.input_tokens > alone.usage.input_tokens + BEGUN
