@@ -132,8 +132,8 @@ def _note(found: dict[int, Item], at: int, item: Item, show: Callable[[Item], No
 
 
 class _Crew:
-    """Threads that ask, each one prompt at a time. Leaving ends what is still open; they are not
-    waited for, since one of them may be asleep before its next attempt.
+    """Threads that ask, each one prompt at a time. Leaving ends what is still open; who is busy then
+    is not waited for, since it may be asleep before its next attempt.
     """
 
     def __init__(self, ask: Callable[[Prompt], _Stream], size: int) -> None:
@@ -170,6 +170,9 @@ class _Crew:
             self._todo.put(None)
         for stream in tuple(self._open):
             stream.abort()
+        if not self.busy:  # all are idle: an interpreter should not end under its threads
+            for thread in self._threads:
+                thread.join()
 
     def _work(self) -> None:
         while (job := self._todo.get()) is not None and not self._left:
