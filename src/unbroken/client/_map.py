@@ -132,7 +132,7 @@ def _note(found: dict[int, Item], at: int, item: Item, show: Callable[[Item], No
 
 
 class _Crew:
-    """Threads that ask, each one prompt at a time. Leaving ends what is still open; who is busy then
+    """Threads that ask, each one prompt at a time. Leaving ends what is open; who is busy then
     is not waited for, since it may be asleep before its next attempt.
     """
 
