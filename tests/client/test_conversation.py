@@ -5,8 +5,15 @@ import gc
 
 import pytest
 
-from unbroken import AsyncClient, Client, Message, StreamInterrupted, Tool
-from unbroken.client.conversation import AsyncConversation, Conversation
+from unbroken import (
+    AsyncClient,
+    AsyncConversation,
+    Client,
+    Conversation,
+    Message,
+    StreamInterrupted,
+    Tool,
+)
 from unbroken.engine.policy import RecoveryPolicy
 from unbroken.errors import ContextTooLong, LocalProtocolError
 from unbroken.messages import Text, ToolResult

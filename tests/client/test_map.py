@@ -18,7 +18,7 @@ from unbroken import (
     RecoveryPolicy,
     Response,
 )
-from unbroken.client._map import Results, map_async, map_sync
+from unbroken.client._map import Results
 from unbroken.errors import ServerError, UnbrokenError
 from unbroken.events import Usage
 from unbroken.response import Attempt
@@ -31,13 +31,13 @@ BAD = [{"role": "user"}]  # says nothing
 
 def mapped(prompts, transport=None, **settings):
     with Client(transport=transport or SimulatorTransport(), api_key="k") as client:
-        return map_sync(client, prompts, **{"model": "sim/demo", **settings})
+        return client.map(prompts, **{"model": "sim/demo", **settings})
 
 
 def awaited(prompts, transport=None, **settings):
     async def run():
         async with AsyncClient(transport=transport or AsyncSimulatorTransport()) as client:
-            return await map_async(client, prompts, **{"model": "sim/demo", **settings})
+            return await client.map(prompts, **{"model": "sim/demo", **settings})
 
     return asyncio.run(run())
 
@@ -197,7 +197,7 @@ def test_cancelling_closes_what_is_open():
 
     async def run():
         async with AsyncClient(transport=transport) as client:
-            task = asyncio.create_task(map_async(client, WORDS, model="sim/m", concurrency=2))
+            task = asyncio.create_task(client.map(WORDS, model="sim/m", concurrency=2))
             while not begun(transport, 2):
                 await asyncio.sleep(0.01)
             task.cancel()
@@ -263,8 +263,7 @@ def test_without_a_terminal_there_is_no_bar(capsys):
 SCRIPT = """
 import sys
 from unbroken import Client
-from unbroken.client._map import map_sync
-map_sync(Client(), iter("abc"), model="sim/demo?ttft=0&tps=0", progress={progress})
+Client().map(iter("abc"), model="sim/demo?ttft=0&tps=0", progress={progress})
 """
 
 

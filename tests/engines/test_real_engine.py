@@ -11,9 +11,14 @@ import time
 import msgspec
 import pytest
 
-from unbroken import AsyncClient, AuthenticationFailed, Client, ContextTooLong, RecoveryPolicy
-from unbroken.client._map import map_sync
-from unbroken.client.conversation import Conversation
+from unbroken import (
+    AsyncClient,
+    AuthenticationFailed,
+    Client,
+    ContextTooLong,
+    Conversation,
+    RecoveryPolicy,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +30,8 @@ LONG = "hello"  # its answer is some hundred characters
 
 def where(url):
     """The base URL of each provider that this server can play."""
-    chat = ("llamacpp", "compatible", "openai", "vllm")
-    return {name: f"{url}/v1" for name in chat} | {"anthropic": url}
+    alike = ("llamacpp", "compatible", "openai", "openai-responses", "vllm")
+    return {name: f"{url}/v1" for name in alike} | {"anthropic": url}
 
 
 @pytest.fixture
@@ -88,7 +93,9 @@ def test_a_stop_sequence_ends_the_answer_before_it(engine, uncut):
     assert blocking(engine.url, MODEL, LONG, stop=stop)[1].text == whole[: whole.index(stop)]
 
 
-@pytest.mark.parametrize("model", ["openai/tiny", "compatible/tiny", "anthropic/tiny"])
+@pytest.mark.parametrize(
+    "model", ["openai/tiny", "compatible/tiny", "anthropic/tiny", "openai-responses/tiny"]
+)
 def test_other_dialects_tell_the_same_answer(engine, uncut, model):
     expected, (_, response) = uncut(), blocking(engine.url, model, LONG)
 
@@ -232,7 +239,7 @@ def test_a_conversation_counts_what_the_engine_counted(client):
 
 def test_a_batch_is_answered_in_order(client):
     prompts = ["a" * n for n in range(1, 41)]
-    results = map_sync(client, prompts, model=MODEL, max_tokens=20)
+    results = client.map(prompts, model=MODEL, max_tokens=20)
     took = [answer.usage.input_tokens for answer in results.responses]
 
     assert took == [*range(took[0], took[0] + 40)]  # each character is a token
