@@ -223,6 +223,19 @@ def test_a_refused_fallback_leaves_the_first_to_say_it_again():
     ]
 
 
+def test_each_way_on_is_told_once_and_only_if_it_brought_something():
+    told = ask(["sim/cut-and-no-prefill", "sim/well"])
+    resumed = [event for event in told.events if isinstance(event, Resumed)]
+
+    assert told.error is None
+    assert [(a.model, a.how) for a in told.response.attempts] == [
+        ("cut-and-no-prefill", "start"),
+        ("cut-and-no-prefill", "continue"),
+        ("well", "continue"),
+    ]
+    assert [(event.attempt, event.how) for event in resumed] == [(3, "continue")]
+
+
 def test_a_stall_is_waited_out_or_cut_by_the_idle_clock():
     patient = ask("sim/stall-after-20-words")
     impatient = ask("sim/stall-after-20-words", timeouts=Timeouts(idle=5))

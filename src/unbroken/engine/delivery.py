@@ -194,7 +194,7 @@ class Delivery:
         wait = course.enter(now)
         before, self._try = self._try, Try(course.question, course.way.how, now, wait)
         http = course.request(self._try, before)
-        self._notices += course.resumed()
+        self._notices = course.resumed() or self._notices
         deadlines = self._clocks.attempt(now + wait, now, course.patience(now))
         return Next(http, wait, deadlines)
 

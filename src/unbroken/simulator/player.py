@@ -115,7 +115,8 @@ def _rest(full: str, begun: str, scenario: Scenario) -> str:
         return full
     if scenario.prefill == "other":
         return full[: len(begun) * 2 // 3] + prose.answer("something else", begun, scenario.tokens)
-    rest = full.removeprefix(begun)
+    # what another model began is gone on with, too: from where one's own answer would be by then
+    rest = full.removeprefix(begun) if full.startswith(begun) else full[len(begun) :] or "."
     if scenario.prefill == "again":
         rest = "".join(prose.pieces(begun)[-4:]) + rest
     return rest
