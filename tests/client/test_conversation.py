@@ -96,6 +96,14 @@ def test_a_broken_answer_is_kept_as_far_as_it_came_if_asked(client):
     assert chat.messages == (said("user", "cats"), said("assistant", caught.value.response.text))
 
 
+def test_so_is_one_that_was_to_come_whole(client):
+    chat = Conversation(client, CUT, keep_partial=True, recovery=RecoveryPolicy(on_cut="raise"))
+    with pytest.raises(StreamInterrupted) as caught:
+        chat.complete("cats")
+
+    assert chat.messages[-1] == said("assistant", caught.value.response.text)
+
+
 def test_leaving_early_leaves_nothing(client, simulator):
     chat = Conversation(client, "sim/demo?tokens=90")
     with chat.stream("cats") as stream:
@@ -125,6 +133,19 @@ def test_one_question_at_a_time(client):
             another()
     stream.close()
     assert chat.complete("dogs").end == "complete"
+
+
+def test_one_question_at_a_time_also_among_tasks():
+    async def ask_two():
+        async with AsyncClient(transport=AsyncSimulatorTransport(real_time=True)) as client:
+            chat = AsyncConversation(client, "sim/demo?ttft=0.05&tps=0")
+            two = (chat.complete("cats"), chat.complete("dogs"))
+            return await asyncio.gather(*two, return_exceptions=True), chat.messages
+
+    (first, second), messages = asyncio.run(ask_two())
+
+    assert messages == (said("user", "cats"), said("assistant", first.text))
+    assert isinstance(second, LocalProtocolError)
 
 
 def test_the_oldest_turns_go_and_are_counted(client):

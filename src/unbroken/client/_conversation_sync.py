@@ -97,12 +97,11 @@ class Conversation:
     def complete(
         self, prompt: str | Said | None = None, **parameters: Unpack[Parameters]
     ) -> Response:
-        """Ask, and get the answer in one piece."""
-        history = self._question(prompt)
-        given = _merged(self._parameters, parameters)
-        response = self._client.complete(self.model, history.messages, **given)
-        self._history = history.answered(response) or self._history
-        return response
+        """Ask, and get the whole answer."""
+        with self.stream(prompt, **parameters) as stream:
+            for _ in stream.batches():
+                pass
+        return stream.response
 
     def _question(self, prompt: str | Said | None) -> History:
         history = self._closed()
