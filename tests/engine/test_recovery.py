@@ -281,3 +281,36 @@ def test_an_answer_that_can_not_go_on_is_interrupted_with_what_was_left():
             list(stream)
 
     assert caught.value.response.text == "one two"
+
+
+@given(st.lists(st.integers(3, 40), min_size=2, max_size=4))
+def test_a_limit_of_tokens_holds_over_many_seams(cuts):
+    """Each request is cut after so many pieces; the limit counts what came before all of them."""
+
+    class Again(SimulatorTransport):
+        def open(self, request, deadlines):
+            at = cuts[len(self.log)] if len(self.log) < len(cuts) else None
+            fault = () if at is None else (Fault(kind="cut", events=at),)
+            self.world._scenarios["*"] = Scenario(tokens=200, faults=fault)
+            return super().open(request, deadlines)
+
+    policy = RecoveryPolicy(attempts=9)
+    response, _, error = run(Again(), "sim/a", max_tokens=60, recovery=policy)
+    whole, _, _ = run(SimulatorTransport(Scenario(tokens=200)), "sim/a", max_tokens=60)
+
+    assert error is None
+    assert whole.text in (response.text, response.text[: len(whole.text)])
+    # each cut at the very limit costs one piece more: nobody knows that it was the last one
+    assert len(response.text) <= len(whole.text) + 12 * len(cuts)
+    assert sum(cuts[:-1]) > 60 or len(response.text) <= len(whole.text) + 12
+
+
+def test_nobody_is_asked_after_an_abort_in_the_pause_between_attempts():
+    transport = SimulatorTransport(Scenario(faults=(Fault(kind="status", status=503),)))
+    client = Client(api_key="k", transport=transport)
+    stream = client.stream("openai/a", PROMPT)
+    for batch in stream.batches():
+        assert batch
+        stream.abort()
+
+    assert len(transport.log) == 1

@@ -164,6 +164,8 @@ class _Driver:
         self._asked = attempt.http
         if attempt.delay:
             transport.sleep(attempt.delay)
+        if self._left:
+            return
         body = self._body = transport.open(attempt.http, attempt.deadlines)
         delivery.opened(body.status, body.headers, transport.now())
 

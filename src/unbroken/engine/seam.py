@@ -166,14 +166,14 @@ class Continued(Replayed):
         super().__init__(calls, names)
         self._told, self._sent, self._space = told, sent, told[len(sent) :]
         self._echoes = echoes
-        self._held = ""
+        self._held: list[str] = []
         self._met = False
 
     def _one(self, event: Event, out: list[Event]) -> None:
         if self._met:
             super()._one(event, out)
         elif type(event) is TextDelta:
-            self._held += event.text
+            self._held.append(event.text)
             self._meet(out, last=False)
         elif isinstance(event, ToolCallStart | ChoiceEnd | MessageEnd):
             self._meet(out, last=True)
@@ -184,16 +184,19 @@ class Continued(Replayed):
 
     def _meet(self, out: list[Event], *, last: bool) -> None:
         """Let the text go on as soon as it is clear how it begins."""
-        said = self._held
+        pieces, said = self._held, "".join(self._held)
         if not last and self._may_repeat(said):
             return
-        self._met, self._held = True, ""
+        self._met, self._held = True, []
         alike = _common(said, self._told)
         if alike < min(len(said), len(self._told)) and alike >= _ELSEWHERE:
             self.diverged = "the model began another answer instead of going on"
             return
-        if rest := said[self._repeated(said) :]:
-            out.append(TextDelta(rest))
+        heard = self._repeated(said)
+        for piece in pieces:  # one by one, as they came: they are counted
+            if rest := piece[heard:]:
+                out.append(TextDelta(rest))
+            heard = max(0, heard - len(piece))
 
     def _may_repeat(self, said: str) -> bool:
         """More must come before it is clear whether `said` is new."""

@@ -77,7 +77,7 @@ def refusal(
     return kind(
         message,
         status=number,
-        code=words[0] if words else "",
+        code=next((word for word in words if not word.isdecimal()), ""),
         body=body,
         retry_after=retry_after(headers or {}),
     )
