@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import aiohttp
+from yarl import URL
 
 from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut
 from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest
@@ -77,7 +78,7 @@ class AsyncHttpTransport:
             async with asyncio.timeout(_left(deadlines.headers)):
                 response = await self._connected().request(
                     request.method,
-                    request.url,
+                    _as_written(request.url),
                     data=request.body,
                     headers=request.headers,
                     timeout=timeout,
@@ -113,6 +114,16 @@ class AsyncHttpTransport:
             connector = aiohttp.TCPConnector(limit=0)  # the caller's concurrency is the limit
             self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
         return self._session
+
+
+def _as_written(url: str) -> URL | str:
+    """What is escaped stays so: yarl writes a colon for %3A, and no signature fits any more
+    (aio-libs/aiohttp#4307).
+    """
+    try:
+        return URL(url, encoded=True) if "%" in url else url
+    except ValueError as error:
+        raise ConnectFailed(f"{url!r} is no address: {error}") from error
 
 
 def _left(deadline: float | None) -> float | None:
