@@ -4,12 +4,18 @@
     headers · payload · CRC32 of everything before (4)
 
 (smithy.io, "Amazon event stream specification"). A frame becomes `Frame(payload, event)`: the
-event's type, or `exception:TYPE` and `error:CODE` for what went wrong after the 200.
+event's type, or `exception:TYPE` and `error:CODE` for what went wrong after the 200. An error has
+no payload; its message stands in a header and is made one, so that both read alike.
+
+Frames that came before a broken one are given out, and the fault is raised with the next call: so
+the cuts between reads make no difference. Nothing behind a broken frame can be found again.
 """
 
 import struct
 from binascii import crc32
 from collections.abc import Iterator
+
+import msgspec
 
 from unbroken.errors import RemoteProtocolError
 from unbroken.wire.codec import Frame
@@ -20,12 +26,16 @@ _PRELUDE = struct.Struct(">III")
 _TAIL = struct.Struct(">I")
 _OVERHEAD = _PRELUDE.size + _TAIL.size
 
-LIMIT = 24 * 1024 * 1024 + 128 * 1024 + _OVERHEAD
-"""Bytes of a frame: the specification's largest payload and headers."""
+MOST_HEADERS = 128 * 1024
+MOST_PAYLOAD = 24 * 1024 * 1024
+"""Bytes. The specification's own limits, which botocore keeps to (botocore, `eventstream.py`): a
+peer that claims more is broken, and would otherwise have us hold up to 4 GiB."""
 
-# Sizes of header values by their type; strings and bytes (6, 7) say their own.
+# Sizes of header values by their type; byte arrays and strings (6, 7) say their own.
 _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 _COUNTED, _STRING = (6, 7), 7
+
+_encode = msgspec.json.Encoder().encode
 
 
 class EventStreamDecoder:
@@ -33,19 +43,32 @@ class EventStreamDecoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._broken: RemoteProtocolError | None = None
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that these bytes complete."""
+        self._raise()
         self._buffer += data
-        frames, at = [], 0
-        while (total := self._length(at)) and len(self._buffer) - at >= total:
-            frames.append(_frame(bytes(self._buffer[at : at + total])))
-            at += total
+        frames: list[Frame] = []
+        at = 0
+        try:
+            while (total := self._length(at)) and len(self._buffer) - at >= total:
+                frames.append(_frame(bytes(self._buffer[at : at + total])))
+                at += total
+        except RemoteProtocolError as error:
+            self._broken = error
         del self._buffer[:at]
+        if not frames:
+            self._raise()
         return frames
 
     def eof(self) -> None:
         """Half a frame is nothing; the reader knows whether the end had come."""
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def _length(self, at: int) -> int:
         """The length of the frame that begins here; 0 until that is known."""
@@ -54,65 +77,73 @@ class EventStreamDecoder:
         total, headers, check = _PRELUDE.unpack_from(self._buffer, at)
         if crc32(self._buffer[at : at + 8]) != check:
             raise RemoteProtocolError("an event stream's prelude has a wrong checksum")
-        if not _OVERHEAD + headers <= total <= LIMIT:
-            raise RemoteProtocolError(f"an event stream's frame claims {total} bytes")
+        if headers > MOST_HEADERS or not 0 <= total - headers - _OVERHEAD <= MOST_PAYLOAD:
+            raise RemoteProtocolError(
+                f"an event stream's frame claims {total} bytes, {headers} of them headers"
+            )
         return int(total)
 
 
 def _frame(raw: bytes) -> Frame:
-    if crc32(raw[:-4]) != _TAIL.unpack_from(raw, len(raw) - 4)[0]:
+    if crc32(memoryview(raw)[:-4]) != _TAIL.unpack_from(raw, len(raw) - 4)[0]:
         raise RemoteProtocolError("an event stream's frame has a wrong checksum")
     end = _PRELUDE.size + _PRELUDE.unpack_from(raw)[1]
     try:
         told = dict(_headers(raw[_PRELUDE.size : end]))
     except (IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
         raise RemoteProtocolError("an event stream's headers can't be read") from error
-    return Frame(raw[end:-4], event=_kind(told))
-
-
-def _kind(told: dict[str, str]) -> str:
     message = told.get(":message-type", "event")
     if message == "event":
-        return told.get(":event-type", "")
-    return f"{message}:{told.get(f':{message}-type') or told.get(':error-code', '')}"
+        return Frame(raw[end:-4], event=told.get(":event-type", ""))
+    if message == "error":
+        said = _encode({"message": told.get(":error-message", "")})
+        return Frame(said, event=f"error:{told.get(':error-code') or 'unknown'}")
+    return Frame(raw[end:-4], event=f"{message}:{told.get(f':{message}-type') or 'unknown'}")
 
 
 def _headers(raw: bytes) -> Iterator[tuple[str, str]]:
-    """The headers that are strings; the others are passed over."""
+    """The headers that are strings; those of the nine other types are passed over."""
     at = 0
     while at < len(raw):
-        name = raw[at + 1 : at + 1 + raw[at]].decode()
-        at += 1 + raw[at]
-        kind = raw[at]
-        at += 1
+        begin = at + 1 + raw[at]
+        name, kind = raw[at + 1 : begin].decode(), raw[begin]
+        begin += 1
         if kind in _COUNTED:
-            (size,) = struct.unpack_from(">H", raw, at)
-            at += 2
+            (size,) = struct.unpack_from(">H", raw, begin)
+            begin += 2
         else:
             size = _SIZES[kind]
+        at = begin + size
+        if at > len(raw):
+            raise IndexError(name)
         if kind == _STRING:
-            yield name, raw[at : at + size].decode()
-        at += size
+            yield name, raw[begin:at].decode()
 
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame."""
-    kind, _, name = frame.event.rpartition(":")
-    message = kind or "event"
+    message, _, name = frame.event.rpartition(":")
+    if message == "error":
+        told = msgspec.json.decode(frame.data, type=dict[str, str]).get("message", "")
+        fields = {":message-type": "error", ":error-code": name, ":error-message": told}
+        return _framed(fields, b"")
     fields = {
-        f":{message}-type": name,
+        f":{message or 'event'}-type": name,
         ":content-type": "application/json",
-        ":message-type": message,
+        ":message-type": message or "event",
     }
+    return _framed(fields, frame.data)
+
+
+def _framed(fields: dict[str, str], payload: bytes) -> bytes:
     headers = b"".join(map(_header, fields, fields.values()))
-    total = _OVERHEAD + len(headers) + len(frame.data)
-    prelude = struct.pack(">II", total, len(headers))
-    body = prelude + _TAIL.pack(crc32(prelude)) + headers + frame.data
+    prelude = struct.pack(">II", _OVERHEAD + len(headers) + len(payload), len(headers))
+    body = prelude + _TAIL.pack(crc32(prelude)) + headers + payload
     return body + _TAIL.pack(crc32(body))
 
 
 def _header(name: str, value: str) -> bytes:
-    said = value.encode()
-    return (
-        bytes([len(name)]) + name.encode() + bytes([_STRING]) + struct.pack(">H", len(said)) + said
-    )
+    """Values hold up to 32767 bytes; ours are names, and messages that may be cut."""
+    said = value.encode()[:32767].decode("utf-8", "ignore").encode()
+    kind = bytes([_STRING]) + struct.pack(">H", len(said))
+    return bytes([len(name)]) + name.encode() + kind + said
