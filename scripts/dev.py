@@ -18,8 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV, BENCH = ROOT / ".venv", ROOT / ".venv-bench"
-LOCKS = {VENV: "requirements.lock", BENCH: "requirements-bench.lock"}
+VENV, BENCH, PEERS = (ROOT / name for name in (".venv", ".venv-bench", ".venv-peers"))
+LOCKS = {
+    VENV: "requirements.lock",
+    BENCH: "requirements-bench.lock",
+    PEERS: "requirements-peers.lock",  # other people's programs, which tests run as processes
+}
+TOOLS = {"chromium": "chromium", "nginx": "nginx-light"}
+"""Programs that some tests drive, and the Debian package of each."""
 
 DEMO = "Explain the TCP handshake in 3 sentences."
 VERBS: dict[str, tuple[str, list[str]]] = {
@@ -43,6 +49,9 @@ def main() -> int:
     venv = BENCH if verb == "bench" else VENV
     with _alone():
         _set_up(venv)
+        if verb == "test":
+            _set_up(PEERS)
+            _install_tools()
     if verb == "demo" and not rest:
         rest = [DEMO]
     return _all([command.split() for command in VERBS[verb][1]], rest, venv)
@@ -80,6 +89,20 @@ def _set_up(venv: Path) -> None:
         sys.exit(failed)
     _fill(venv)
     stamp.write_text(key)  # last: what is half made is not done
+
+
+def _install_tools() -> None:
+    """Say what tests will skip for want of a program. A CI machine's root gets it installed."""
+    path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
+    missing = [package for tool, package in TOOLS.items() if not shutil.which(tool, path=path)]
+    if not missing:
+        return
+    install = ["apt-get", "install", "-qq", "--no-install-recommends", *missing]
+    if os.environ.get("CI") and shutil.which("apt-get") and os.geteuid() == 0:
+        failed = _failure(["apt-get", "update", "-qq"]) or _failure(install)
+        print(failed or f"installed {' and '.join(missing)}", file=sys.stderr)
+    else:
+        print(f"some tests will be skipped; they need: {' '.join(install)}", file=sys.stderr)
 
 
 def _key(venv: Path) -> str:
