@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unbroken.errors import OffsetUnknown, StoreError, StreamMissing
-from unbroken.stores._sqlite_file import MIGRATIONS
+from unbroken.stores._sqlite_file import APPLICATION, MIGRATIONS
 from unbroken.stores._sqlite_rows import Head
 from unbroken.stores._sqlite_watch import IDLE, RECENT, Watch, Watches
 from unbroken.stores.base import End, NewStream, Record
@@ -46,13 +46,33 @@ def test_a_store_opened_again_knows_everything(path):
     assert run(path, before) == run(path, after)
 
 
+def test_a_file_of_the_first_version_is_brought_up_to_date(path):
+    with sqlite3.connect(path) as database:
+        for statement in MIGRATIONS[0].split(";"):
+            database.execute(statement)
+        database.execute(f"PRAGMA application_id = {APPLICATION}")
+        database.execute("PRAGMA user_version = 1")
+        database.execute(
+            "INSERT INTO streams (id, owner, labels, created, changed) VALUES ('s', '', '{}', 1, 1)"
+        )
+    database.close()
+
+    async def use(store):
+        await store.attend("s", 1e10)
+        return await store.attended("s")
+
+    assert run(path, use) > 1e9
+
+
 def test_a_newer_file_is_left_alone(path):
     run(path, nothing)
     with sqlite3.connect(path) as database:
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     database.close()
 
-    with pytest.raises(StoreError, match=r"has version 2; this program knows 1. Upgrade unbroken"):
+    with pytest.raises(
+        StoreError, match=r"has version \d+; this program knows \d+. Upgrade unbroken"
+    ):
         run(path, nothing)
 
 

@@ -6,6 +6,25 @@ from unbroken import errors
 from unbroken.stores._contract_tools import DONE, SOON, Hands, data_of, equal, lease_of, refused
 from unbroken.stores.base import Ack, Factory, NewStream, Search, Store
 
+# Readers elsewhere
+
+
+async def check_a_producer_learns_of_readers_elsewhere(factory: Factory) -> None:
+    async with factory(clock := Hands()) as store:
+        await store.create(NewStream("s"))
+        equal(await store.attended("s"), 0)
+        await store.attend("s", 10)
+        await store.attend("s", 5)
+        equal(await store.attended("s"), 10)
+        clock.now += 8
+        await store.attend("s", 5)
+        equal(await store.attended("s"), 5)
+        clock.now += 6
+        equal(await store.attended("s"), 0)
+        await refused(errors.StreamMissing, store.attend("none", 5))
+        await refused(errors.StreamMissing, store.attended("none"))
+
+
 # Leases
 
 

@@ -53,6 +53,7 @@ MIGRATIONS = (
     );
     CREATE UNIQUE INDEX records_of ON records(stream, last);
     """,
+    "ALTER TABLE streams ADD COLUMN attended REAL NOT NULL DEFAULT 0",
 )
 
 

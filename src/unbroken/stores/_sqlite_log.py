@@ -168,6 +168,12 @@ class Log:
             self._tell(stream, head)
         return head.end is None
 
+    def attend(self, stream: str, seconds: float) -> None:
+        self.database.execute(
+            "UPDATE streams SET attended = max(attended, ?) WHERE num = ?",
+            (self._clock() + seconds, self._head(stream).num),
+        )
+
     def acquire(self, stream: str, producer: str, seconds: float) -> Lease | None:
         head = self._head(stream)
         if head.end is not None:

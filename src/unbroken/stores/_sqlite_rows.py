@@ -133,6 +133,14 @@ def page(database: sqlite3.Connection, stream: str, after: Offset, limit: int) -
     return Page(records, following, known.end if following == known.tail else None)
 
 
+def attended(database: sqlite3.Connection, stream: str, now: float) -> float:
+    """For how long somebody has said to read it; StreamMissing."""
+    row = database.execute("SELECT attended FROM streams WHERE id = ?", (stream,)).fetchone()
+    if row is None:
+        raise missing(stream)
+    return max(float(row[0]) - now, 0.0)
+
+
 def _some(rows: sqlite3.Cursor, after: Offset, limit: int) -> list[Record]:
     """As many records as a page holds."""
     records: list[Record] = []

@@ -211,6 +211,12 @@ class Store(Protocol):
     async def cancelled(self, stream: str, seconds: float) -> bool:
         """Wait until somebody asks to stop; False if nobody does within the time, or it closes."""
 
+    async def attend(self, stream: str, seconds: float) -> None:
+        """Say that somebody will read it for so many seconds: for a producer elsewhere."""
+
+    async def attended(self, stream: str) -> float:
+        """For how many seconds somebody will read it: the longest of what was said, or 0."""
+
     async def acquire(self, stream: str, producer: str, seconds: float) -> Lease | None:
         """Become the producer, with a new fence; None while another one's lease runs.
 

@@ -57,7 +57,7 @@ class _Log:
         self.cancelled = False
         self.producer = ""
         self.fence = 0
-        self.expires = 0.0
+        self.expires = self.attended = 0.0
         self.followers = Waiters()
         self.stoppers = Waiters()
 
@@ -238,6 +238,13 @@ class MemoryStore:
             await log.stoppers.wait(seconds)
             log = self._log(stream)
         return log.cancelled
+
+    async def attend(self, stream: str, seconds: float) -> None:
+        log = self._log(stream)
+        log.attended = max(log.attended, self._clock() + seconds)
+
+    async def attended(self, stream: str) -> float:
+        return max(self._log(stream).attended - self._clock(), 0.0)
 
     async def acquire(self, stream: str, producer: str, seconds: float) -> Lease | None:
         log = self._log(stream)

@@ -131,6 +131,9 @@ class SqliteStore:
     async def cancel(self, stream: str) -> bool:
         return await self._open.do(lambda log: log.cancel(stream))
 
+    async def attend(self, stream: str, seconds: float) -> None:
+        await self._open.do(lambda log: log.attend(stream, seconds))
+
     async def acquire(self, stream: str, producer: str, seconds: float) -> Lease | None:
         return await self._open.do(lambda log: log.acquire(stream, producer, seconds))
 
@@ -175,6 +178,10 @@ class SqliteStore:
 
     async def find(self, owner: str | None, search: Search = EVERYTHING, /) -> Found:
         return await self._ask(lambda database: rows.find(database, owner, search))
+
+    async def attended(self, stream: str) -> float:
+        now = self._clock()
+        return await self._ask(lambda database: rows.attended(database, stream, now))
 
     async def orphans(self, limit: int = 100) -> list[StreamInfo]:
         now = self._clock()
