@@ -121,6 +121,7 @@ class Machine(RuleBasedStateMachine):
             model.records += records
             if end is not None and model.end is None:
                 model.end, model.changed = end, self.now
+            assert not isinstance(result, str), result
             assert (result.tail, result.cancelled) == (len(model.records), model.cancelled)
 
     @precondition(lambda self: self.models)
