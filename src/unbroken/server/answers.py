@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Self
 
@@ -18,6 +17,7 @@ from unbroken.errors import OffsetConflict, StoreError, StreamMissing
 from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd
 from unbroken.server.live import Batch
 from unbroken.server.produce import Outcome, Producer
+from unbroken.server.readers import Readers
 from unbroken.server.records import (
     Asked,
     Final,
@@ -48,8 +48,7 @@ class Answers:
         self.store, self._client, self._told = store, client, told
         self.name = secrets.token_hex(8)
         self.producers: dict[str, Producer] = {}
-        self.readers: Counter[str] = Counter()
-        self._asked: dict[str, Asked] = {}
+        self.readers = Readers(store, self._abandon)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -86,6 +85,7 @@ class Answers:
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._closing.set()
+        self.readers.close()
         for producer in self.producers.values():
             producer.live.wake()
 
@@ -109,13 +109,13 @@ class Answers:
         """Stop an answer, wherever it is produced."""
         producer = self.producers.get(stream)
         if producer is not None:
-            await producer.stop("cancelled")
+            await producer.stop("cancelled", "stopped")
         await self.store.cancel(stream)
 
     async def follow(self, stream: str, after: int) -> AsyncGenerator[list[Batch] | End, None]:
         """What stands behind `after`, then what comes, then the end."""
         after = max(after, 1)  # the first record is the question
-        self.readers[stream] += 1
+        self.readers.enter(stream)
         try:
             while not self._closing.is_set():
                 batches, end = await self._behind(stream, after)
@@ -128,13 +128,13 @@ class Answers:
                 else:
                     await self._more(stream, after)
         finally:
-            self._leave(stream)
+            self.readers.leave(stream)
 
     async def behind(
         self, stream: str, after: int, seconds: float
     ) -> tuple[list[Batch], End | None]:
         """What stands behind `after`, waited for up to so many seconds; a reader for as long."""
-        self.readers[stream] += 1
+        self.readers.enter(stream)
         try:
             found = await self._behind(stream, after)
             if any(found) or not seconds:
@@ -143,7 +143,7 @@ class Answers:
                 await asyncio.wait_for(self._more(stream, after), seconds)
             return await self._behind(stream, after)
         finally:
-            self._leave(stream)
+            self.readers.leave(stream)
 
     async def records(self, stream: str) -> list[bytes]:
         """All that is stored of an answer, the question first."""
@@ -157,13 +157,13 @@ class Answers:
     def _produce(self, lease: Lease, asked: Asked, open_: Callable[[], AsyncStream]) -> None:
         stream = lease.stream
         self.producers[stream] = Producer(self.store, lease, open_)
-        self._asked[stream] = asked
+        self.readers.produced(stream, asked)
         self._tasks[stream] = asyncio.create_task(self._run(stream, asked))
 
     async def _run(self, stream: str, asked: Asked) -> None:
         outcome = await self.producers[stream].run()
-        for known in (self.producers, self._asked, self._tasks):
-            known.pop(stream, None)
+        self.readers.over(stream)
+        del self.producers[stream], self._tasks[stream]
         if outcome is not None and self._told is not None:
             await self._told(asked, outcome)
 
@@ -174,6 +174,7 @@ class Answers:
             with contextlib.suppress(StoreError):  # it may be back at the next turn
                 await asyncio.gather(*(self._renew(p) for p in [*self.producers.values()]))
                 await self._adopt(await self.store.orphans())
+                await self.readers.announce()
                 if turn % SWEEP == 0 and any(self._kept):
                     await self.store.prune(*self._kept)
 
@@ -189,7 +190,7 @@ class Answers:
             await producer.stop("failed")  # somebody else writes now; nothing of ours gets in
             return
         if producer.lease.cancelled:
-            await producer.stop("cancelled")
+            await producer.stop("cancelled", "stopped")
 
     async def _take_over(self, orphan: StreamInfo) -> None:
         lease = await self.store.acquire(orphan.id, self.name, LEASE)
@@ -200,7 +201,7 @@ class Answers:
         events = [event for record in records[1:] for event in events_from(record)]
         end = _missing_end(asked, events)
         if orphan.cancelled:
-            await self._close(lease, [], Final(state="cancelled"))
+            await self._close(lease, [], Final(state="cancelled", reason="stopped"))
         elif end is not None:
             said = [] if end in events else [events_to([end])]
             await self._close(lease, said, Final(state="complete", usage=end.usage))
@@ -243,23 +244,11 @@ class Answers:
             more.cancel()
             closing.cancel()
 
-    def _leave(self, stream: str) -> None:
-        """One reader less; the last one may take the answer along."""
-        self.readers[stream] -= 1
-        asked = self._asked.get(stream)
-        if self.readers[stream] > 0:
-            return
-        del self.readers[stream]
-        if asked is not None and asked.on_leave == "cancel":
-            loop = asyncio.get_running_loop()
-            loop.call_later(asked.grace, self._stop_unread, stream)
-
-    def _stop_unread(self, stream: str) -> None:
+    async def _abandon(self, stream: str) -> None:
+        """Nobody reads it, and its policy says that it ends with its readers."""
         producer = self.producers.get(stream)
-        if producer is not None and not self.readers[stream]:
-            task = asyncio.ensure_future(producer.stop("cancelled"))
-            self._tasks[f"{stream} stop"] = task
-            task.add_done_callback(lambda _: self._tasks.pop(f"{stream} stop", None))
+        if producer is not None:
+            await producer.stop("cancelled", "left")
 
 
 def _missing_end(asked: Asked, events: Sequence[Event]) -> MessageEnd | None:

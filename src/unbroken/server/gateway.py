@@ -33,8 +33,9 @@ from unbroken.server import protocols
 from unbroken.server.answers import Answers
 from unbroken.server.keys import Caller, Keys
 from unbroken.server.produce import Outcome
-from unbroken.server.records import Asked, OnLeave
+from unbroken.server.records import Asked, OnDisconnect
 from unbroken.server.settings import Settings
+from unbroken.server.wishes import wishes_of
 from unbroken.stores.base import Created, Store, StreamInfo
 
 
@@ -106,18 +107,23 @@ class Gateway:
         async with self:
             yield
 
-    async def begin(self, http: HTTPConnection, request: Request, on_leave: OnLeave) -> Created:
-        """Start the answer to a question that came over HTTP, or find the one that was started."""
+    async def begin(
+        self, http: HTTPConnection, request: Request, otherwise: OnDisconnect
+    ) -> Created:
+        """Start the answer to a question that came over HTTP, or find the one that was started.
+
+        `otherwise` is what becomes of it without readers, if the question does not say.
+        """
         caller = await self.caller(http)
         await self.keys.admit(caller)
-        models, request = _models(request)
+        wishes, request = wishes_of(request)
         asked = Asked(
-            models=models,
-            request=msgspec.structs.replace(request, model=models[0], include_usage=True),
+            models=[request.model, *wishes.fallbacks],
+            request=msgspec.structs.replace(request, include_usage=True),
             created=int(time.time()),
             owner=caller.owner,
-            on_leave=on_leave,
-            grace=self.settings.grace,
+            on_disconnect=wishes.on_disconnect or otherwise,
+            grace=wishes.grace or self.settings.grace,
         )
         key = http.headers.get("idempotency-key", "")
         return await self.answers.start(asked, caller.owner, key, _labels(asked))
@@ -167,15 +173,6 @@ class Gateway:
                 raise BadRequest(said, status=413, code="request_too_large")
             parts.append(part)
         return b"".join(parts)
-
-
-def _models(request: Request) -> tuple[list[str], Request]:
-    """Who is asked, in order: `model`, then `fallbacks`, which is a word of ours in the body."""
-    extra = dict(request.extra)
-    others = extra.pop("fallbacks", [])
-    if not isinstance(others, list) or not all(isinstance(name, str) for name in others):
-        raise BadRequest("fallbacks is a list of models", status=400, code="invalid_request_error")
-    return [request.model, *others], msgspec.structs.replace(request, extra=extra)
 
 
 def _labels(asked: Asked) -> dict[str, str]:

@@ -37,7 +37,7 @@ class Producer:
         self._waiting: list[list[Event]] = []
         self._more = asyncio.Event()
         self._over = False
-        self._stopped = ""  # the state to end with, if it is not the answer's own
+        self._stopped = ("", "")  # the state to end with, and why, if they are not its own
 
     async def run(self) -> Outcome | None:
         """To the end. None if another producer has taken over, or the store is gone."""
@@ -58,9 +58,10 @@ class Producer:
             await stream.close()
         return await self._finish(writing, stream, error)
 
-    async def stop(self, state: str) -> None:
-        """End the answer here; it will say so to every follower."""
-        self._stopped = self._stopped or state
+    async def stop(self, state: str, reason: str = "") -> None:
+        """End the answer here; it will say so to every follower. The first word counts."""
+        if not self._stopped[0]:
+            self._stopped = (state, reason)
         if self._stream is not None:
             await self._stream.abort()
 
@@ -84,10 +85,11 @@ class Producer:
 
     def _final(self, stream: AsyncStream, error: UnbrokenError | None) -> Final:
         response, metrics = stream.response, stream.metrics
-        state = self._stopped or ("failed" if error else "complete")
+        stopped, reason = self._stopped
         return Final(
-            state=state,
-            error=None if self._stopped or error is None else failure_of(error),
+            state=stopped or ("failed" if error else "complete"),
+            reason=reason,
+            error=None if stopped or error is None else failure_of(error),
             usage=response.usage,
             cost=response.cost,
             provider=response.provider,
@@ -115,4 +117,4 @@ class Producer:
                 live.push(batch, record)
             live.wake()
             if ack.cancelled:
-                await self.stop("cancelled")
+                await self.stop("cancelled", "stopped")

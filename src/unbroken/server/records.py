@@ -13,21 +13,22 @@ from unbroken.errors import ProviderError, UnbrokenError, error_class
 from unbroken.events import Event, Usage
 from unbroken.messages import Request
 
-OnLeave = Literal["finish", "cancel"]
-"""What becomes of an answer when its last reader has left: it is finished, or stopped."""
+OnDisconnect = Literal["keep", "cancel", "grace"]
+"""What becomes of an answer when its last reader has left: it is finished; stopped at once; or
+stopped unless somebody is back within the grace time."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
     """The question and the manner of its answer; `models` stand in for each other in order.
 
-    `created` is in Unix seconds, `grace` in seconds until a reader counts as gone.
+    `created` is in Unix seconds, `grace` in seconds.
     """
 
     models: list[str]
     request: Request
     created: int
     owner: str = ""
-    on_leave: OnLeave = "finish"
+    on_disconnect: OnDisconnect = "keep"
     grace: float = 10.0
     hedge_after: float | None = None
 
@@ -43,9 +44,13 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class Final(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How it ended: what stands behind the last record. Times in seconds, `cost` in USD."""
+    """How it ended: what stands behind the last record. Times in seconds, `cost` in USD.
+
+    `reason` says why it was cancelled: "stopped", somebody asked for it; "left", nobody read it.
+    """
 
     state: str
+    reason: str = ""
     error: Failure | None = None
     usage: Usage | None = None
     cost: float | None = None

@@ -19,12 +19,14 @@ from msgspec import Struct
 
 from unbroken.client._config import FILE, VARIABLE
 from unbroken.errors import ConfigurationError
+from unbroken.server.records import OnDisconnect
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One gateway. Seconds, bytes, days.
 
-    `grace`: how long an answer that stops with its readers waits for one to come back. `drain`:
+    `on_disconnect`: what becomes of an answer of the SDK endpoints and of `/stream` when its last
+    reader leaves (`server/wishes.py`); `grace`: how long it waits for one to come back. `drain`:
     the time that open answers get when the server is stopped. `keep_days` and `keep_bytes` bound
     what is stored; None keeps all. `cors`: the origins whose pages may ask, `*` for any.
     """
@@ -32,6 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: int = 8080
     store: str = "sqlite:///unbroken.db"
+    on_disconnect: OnDisconnect = "grace"
     grace: float = 10.0
     drain: float = 10.0
     heartbeat: float = 15.0

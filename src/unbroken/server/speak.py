@@ -94,7 +94,7 @@ def refused(error: ProviderError, codec: Codec) -> HttpResponse:
 async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
     server = gateway.of(http)
     asked = codec.dialect.decode_request(await server.body(http))
-    created = await server.begin(http, asked, "cancel")
+    created = await server.begin(http, asked, server.settings.on_disconnect)
     followed = server.answers.follow(created.stream.id, BEGINNING)
     headers = {STREAM_HEADER: created.stream.id}
     if not asked.stream:

@@ -11,7 +11,7 @@ from unbroken.server import gateway
 async def _metrics(http: HttpRequest) -> HttpResponse:
     server = gateway.of(http)
     answers = server.answers
-    page = server.board.page(open_=len(answers.producers), followers=answers.readers.total())
+    page = server.board.page(open_=len(answers.producers), followers=answers.readers.total)
     return HttpResponse(page, media_type=CONTENT_TYPE)
 
 

@@ -36,7 +36,9 @@ async def _create(http: HttpRequest) -> HttpResponse:
     background = bool(asked.extra.get("background"))
     upstream = {key: value for key, value in asked.extra.items() if key not in _OURS}
     question = msgspec.structs.replace(asked, extra=upstream)
-    created = await server.begin(http, question, "finish" if background else "cancel")
+    created = await server.begin(
+        http, question, "keep" if background else server.settings.on_disconnect
+    )
     if asked.stream:
         return Feed(_events(server, created.stream, asked, -1))
     if background:

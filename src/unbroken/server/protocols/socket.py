@@ -79,7 +79,7 @@ class _Conversation:
 
     async def _start(self, wish: Wish) -> None:
         asked = CODEC.dialect.decode_request(bytes(wish.request))
-        created = await self._server.begin(self._socket, asked, "finish")
+        created = await self._server.begin(self._socket, asked, "keep")
         stream = created.stream.id
         await self._say({"type": "started", "ref": wish.ref, "stream": stream})
         self._follow(stream, 0)

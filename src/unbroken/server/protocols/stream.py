@@ -38,7 +38,7 @@ async def _stream(http: HttpRequest) -> HttpResponse:
         raise BadRequest(said, status=400, code="invalid_request_error")
     model = http.query_params.get("model") or server.default_model
     asked = Request(model=model, messages=messages_from(prompt, http.query_params.get("system")))
-    created = await server.begin(http, asked, "cancel")
+    created = await server.begin(http, asked, server.settings.on_disconnect)
     return Feed(_texts(server, created.stream.id, 0))
 
 

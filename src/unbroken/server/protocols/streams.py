@@ -44,7 +44,7 @@ def _json(body: Any, status: int = 200) -> HttpResponse:
 async def _start(http: HttpRequest) -> HttpResponse:
     server = gateway.of(http)
     asked = CODEC.dialect.decode_request(await server.body(http))
-    created = await server.begin(http, asked, "finish")
+    created = await server.begin(http, asked, "keep")
     return _json(_shown(created.stream), 201 if created.fresh else 200)
 
 
