@@ -19,6 +19,8 @@ from unbroken.wire.sse import SseDecoder
 SCENARIOS = {
     "quick": Scenario(ttft=0.0, tps=0, tokens=40),
     "slow": Scenario(ttft=0.05, tps=100, tokens=100),
+    "long": Scenario(ttft=0.05, tps=50, tokens=200),
+    "late": Scenario(ttft=0.5, tps=0, tokens=20),
     "endless": Scenario(ttft=0.05, tps=20, tokens=2000),
     "down": Scenario(faults=(Fault(kind="status", status=503),)),
     "lines": Scenario(text="one\ntwo\n\n three", ttft=0.0, tps=0),

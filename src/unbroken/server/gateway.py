@@ -31,12 +31,16 @@ from unbroken.messages import Request
 from unbroken.metrics.prometheus import Board
 from unbroken.server import protocols
 from unbroken.server.answers import Answers
+from unbroken.server.feed import Feed
 from unbroken.server.keys import Caller, Keys
 from unbroken.server.produce import Outcome
 from unbroken.server.records import Asked, OnDisconnect
 from unbroken.server.settings import Settings
 from unbroken.server.wishes import wishes_of
 from unbroken.stores.base import Created, Store, StreamInfo
+
+STREAM_HEADER = "x-unbroken-stream"
+"""Names the answer's log, so that a client that knows us can come back to it."""
 
 
 def found_routes() -> list[BaseRoute]:
@@ -91,7 +95,7 @@ class Gateway:
         """CORS, if other sites' pages may ask."""
         if not self.settings.cors:
             return []
-        exposed = ["x-unbroken-stream", "retry-after"]
+        exposed = [STREAM_HEADER, "retry-after"]
         return [
             Middleware(
                 CORSMiddleware,
@@ -127,6 +131,10 @@ class Gateway:
         )
         key = http.headers.get("idempotency-key", "")
         return await self.answers.start(asked, caller.owner, key, _labels(asked))
+
+    def feed(self, source: AsyncGenerator[bytes, None], stream: str) -> Feed:
+        """The response that sends what is read of a stream."""
+        return Feed(source, headers={STREAM_HEADER: stream}, heartbeat=self.settings.heartbeat)
 
     async def owned(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 from unbroken.errors import ProviderError, UnbrokenError, error_class
 from unbroken.events import Event, Usage
 from unbroken.messages import Request
+from unbroken.stores.base import End
 
 OnDisconnect = Literal["keep", "cancel", "grace"]
 """What becomes of an answer when its last reader has left: it is finished; stopped at once; or
@@ -103,6 +104,18 @@ def failure_of(error: UnbrokenError) -> Failure:
     if isinstance(cause, ProviderError):
         return Failure(kind, said, cause.status, cause.code, cause.retry_after)
     return Failure(kind, said)
+
+
+def broken_by(end: End) -> ProviderError | None:
+    """What a dialect has to say of an end: nothing, unless the answer failed or was cancelled.
+
+    499 is nginx's number for a request that was given up; it is none that SDKs try again.
+    """
+    if end.state == "failed":
+        return error_of(final_from(end.final).error)
+    if end.state == "cancelled":
+        return error_class(499)("the answer was stopped", status=499, code="cancelled")
+    return None
 
 
 def error_of(failure: Failure | None) -> ProviderError:

@@ -27,9 +27,8 @@ from unbroken.events import Notice
 from unbroken.messages import Request
 from unbroken.response import Response
 from unbroken.server import gateway
-from unbroken.server.feed import HEARTBEAT, Feed
 from unbroken.server.live import Batch
-from unbroken.server.records import Final, error_of, final_from
+from unbroken.server.records import broken_by, error_of
 from unbroken.stores.base import BEGINNING, Created, End
 from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
@@ -41,9 +40,6 @@ LEFT = End("left")
 """This process closes before the answer has ended: a body that just ends, as after any cut."""
 
 _NOTICES = frozenset(get_args(Notice))
-
-STREAM_HEADER = "x-unbroken-stream"
-"""Names the answer's log, so that a client that knows us can come back to it."""
 
 
 def speaking(codec: Codec) -> Endpoint:
@@ -96,14 +92,15 @@ async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
     asked = codec.dialect.decode_request(await server.body(http))
     created = await server.begin(http, asked, server.settings.on_disconnect)
     followed = server.answers.follow(created.stream.id, BEGINNING)
-    headers = {STREAM_HEADER: created.stream.id}
     if not asked.stream:
-        return await _whole(followed, codec, asked, created, headers)
+        return await _whole(followed, codec, asked, created)
     first = asyncio.ensure_future(_first_word(followed))
-    await asyncio.wait((first,), timeout=HEARTBEAT)  # so that a refusal can still be a status
-    if first.done() and isinstance(end := first.result(), End) and end.state == "failed":
-        return refused(error_of(final_from(end.final).error), codec)
-    return Feed(_encoded(first, followed, codec, asked, created), headers=headers)
+    await asyncio.wait(
+        (first,), timeout=server.settings.heartbeat
+    )  # so that a refusal can still be a status
+    if first.done() and isinstance(end := first.result(), End) and (error := broken_by(end)):
+        return refused(error, codec)
+    return server.feed(_encoded(first, followed, codec, asked, created), created.stream.id)
 
 
 async def _first_word(followed: Followed) -> list[Batch] | End:
@@ -128,8 +125,7 @@ async def _encoded(
         while not isinstance(item, End):
             yield b"".join(codec.encode(writer, event) for batch in item for event in batch.events)
             item = await anext(followed, LEFT)
-        if item.state == "failed":
-            error = error_of(final_from(item.final).error)
+        if error := broken_by(item):
             yield b"".join(map(codec.encode_frame, writer.fail(error)))
     finally:
         first.cancel()
@@ -137,18 +133,18 @@ async def _encoded(
 
 
 async def _whole(
-    followed: Followed, codec: Codec, asked: Request, created: Created, headers: dict[str, str]
+    followed: Followed, codec: Codec, asked: Request, created: Created
 ) -> HttpResponse:
     """The answer in one piece."""
-    fold, final = Accumulator(asked.n or 1), Final(state="failed")
+    fold, end = Accumulator(asked.n or 1), End("failed")
     async for item in followed:
         if isinstance(item, End):
-            final = final_from(item.final)
+            end = item
         else:
             for batch in item:
                 fold.add(batch.events)
-    if final.state == "failed":
-        return refused(error_of(final.error), codec)
+    if error := broken_by(end):
+        return refused(error, codec)
     response = Response(
         id=fold.id,
         model=fold.model or asked.model,
@@ -157,4 +153,5 @@ async def _whole(
         usage=fold.usage,
     )
     body = codec.dialect.encode_response(response, int(created.stream.created))
-    return HttpResponse(body, 200, {**headers, "content-type": "application/json"})
+    headers = {gateway.STREAM_HEADER: created.stream.id, "content-type": "application/json"}
+    return HttpResponse(body, 200, headers)

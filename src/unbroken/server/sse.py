@@ -41,7 +41,9 @@ def sse(
 
 
 class Texts:
-    """Text as frames. A carriage return waits for what follows: SSE reads it as a line's end."""
+    """Text as frames. What ends in a carriage return waits for what follows: SSE reads it as a
+    line's end, and the line feed behind it as another.
+    """
 
     def __init__(self) -> None:
         self._kept = ""
@@ -51,18 +53,28 @@ class Texts:
         said = "".join(e.text for e in batch if type(e) is TextDelta and e.choice == 0)
         if not said:
             return b""
-        said, self._kept = self._kept + said, ""
-        if said.endswith("\r"):
-            said, self._kept = said[:-1], "\r"
+        self._kept += said
+        return b"" if said.endswith("\r") else self.rest(id)
+
+    def rest(self, id: str = "") -> bytes:
+        """What has waited."""
+        said, self._kept = self._kept, ""
         return framing.encode(Frame(said.encode(), id=id)) if said else b""
 
 
-def _events(batch: list[Event]) -> bytes:
-    return b"".join(framing.encode(Frame(_json(event))) for event in batch)
+class Jsons:
+    """Every event as JSON, in a frame of its own."""
+
+    def __call__(self, batch: list[Event]) -> bytes:
+        """The frames of one batch."""
+        return b"".join(framing.encode(Frame(_json(event))) for event in batch)
+
+    def rest(self) -> bytes:
+        """Nothing waits here."""
+        return b""
 
 
-_Write = Callable[[list[Event]], bytes]
-_WRITERS: dict[str, Callable[[], _Write]] = {"text": Texts, "json": lambda: _events}
+_WRITERS: dict[str, Callable[[], Texts | Jsons]] = {"text": Texts, "json": Jsons}
 
 
 def failure(error: UnbrokenError) -> bytes:
@@ -71,15 +83,17 @@ def failure(error: UnbrokenError) -> bytes:
     return framing.encode(Frame(_json(said), event="error"))
 
 
-async def _source(stream: AsyncStream | Stream, write: _Write) -> AsyncGenerator[bytes, None]:
+async def _source(
+    stream: AsyncStream | Stream, write: Texts | Jsons
+) -> AsyncGenerator[bytes, None]:
     batches = stream.batches() if isinstance(stream, AsyncStream) else _threaded(stream)
     try:
         async for batch in batches:
             if data := write(batch):
                 yield data
-        yield DONE
+        yield write.rest() + DONE
     except UnbrokenError as error:
-        yield failure(error)
+        yield write.rest() + failure(error)
     finally:
         await batches.aclose()
         if isinstance(stream, AsyncStream):

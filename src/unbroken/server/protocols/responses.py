@@ -14,13 +14,12 @@ from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
 from unbroken.engine.accumulate import Accumulator
-from unbroken.errors import BadRequest, ProviderError
+from unbroken.errors import BadRequest
 from unbroken.events import Event, MessageStart
 from unbroken.messages import Request
 from unbroken.response import Response
 from unbroken.server import gateway
-from unbroken.server.feed import Feed
-from unbroken.server.records import asked_from, error_of, events_from, final_from
+from unbroken.server.records import asked_from, broken_by, events_from
 from unbroken.server.speak import careful
 from unbroken.stores.base import BEGINNING, End, StreamInfo
 from unbroken.wire.codec import Frame
@@ -40,7 +39,7 @@ async def _create(http: HttpRequest) -> HttpResponse:
         http, question, "keep" if background else server.settings.on_disconnect
     )
     if asked.stream:
-        return Feed(_events(server, created.stream, asked, -1))
+        return server.feed(_events(server, created.stream, asked, -1), created.stream.id)
     if background:
         return await _object(server, created.stream)
     async for _ in server.answers.follow(created.stream.id, BEGINNING):
@@ -62,7 +61,7 @@ async def _retrieve(http: HttpRequest) -> HttpResponse:
     if not seen.removeprefix("-").isdecimal():
         raise BadRequest(f"starting_after={seen!r} is no number", status=400)
     asked = asked_from((await server.answers.records(stream.id))[0]).request
-    return Feed(_events(server, stream, asked, int(seen)))
+    return server.feed(_events(server, stream, asked, int(seen)), stream.id)
 
 
 @careful
@@ -88,7 +87,7 @@ async def _events(
     try:
         async for item in followed:
             if isinstance(item, End):
-                frames = writer.fail(_failure(item)) if item.state == "failed" else []
+                frames = writer.fail(error) if (error := broken_by(item)) else []
             else:
                 events = [_named(e, stream.id) for batch in item for e in batch.events]
                 frames = [frame for event in events for frame in writer.write(event)]
@@ -96,10 +95,6 @@ async def _events(
                 yield said
     finally:
         await followed.aclose()
-
-
-def _failure(end: End) -> ProviderError:
-    return error_of(final_from(end.final).error)
 
 
 def _named(event: Event, stream: str) -> Event:
@@ -127,8 +122,7 @@ async def _object(server: gateway.Gateway, stream: StreamInfo) -> HttpResponse:
     body = msgspec.json.decode(CODEC.dialect.encode_response(response, int(stream.created)))
     state = "in_progress" if stream.end is None else _STATES.get(stream.end.state, body["status"])
     body |= {"status": state, "background": True}
-    if stream.end is not None and stream.end.state == "failed":
-        error = _failure(stream.end)
+    if stream.end is not None and stream.end.state == "failed" and (error := broken_by(stream.end)):
         body["error"] = {"code": error.code or "server_error", "message": error.message}
     return HttpResponse(msgspec.json.encode(body), 200, media_type="application/json")
 

@@ -6,6 +6,7 @@ end it gets a 204, which is the only way to make it stop (WHATWG HTML 9.2.3).
 """
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
@@ -14,13 +15,15 @@ from starlette.routing import Route
 from unbroken.errors import BadRequest
 from unbroken.messages import Request, messages_from
 from unbroken.server import gateway
-from unbroken.server.feed import Feed
-from unbroken.server.records import error_of, final_from
+from unbroken.server.records import broken_by
 from unbroken.server.speak import careful
 from unbroken.server.sse import Texts, failure
 from unbroken.stores.base import End
 from unbroken.wire import sse
 from unbroken.wire.codec import Frame
+
+RETRY = 1000
+"""Milliseconds until a browser that lost the connection asks again."""
 
 
 @careful
@@ -31,23 +34,39 @@ async def _stream(http: HttpRequest) -> HttpResponse:
         stream, after = await server.readable(http, answer), int(offset)
         if stream.end is not None and after > stream.tail:
             return HttpResponse(status_code=204)
-        return Feed(_texts(server, stream.id, after))
-    prompt = http.query_params.get("prompt", "")
+        return server.feed(_texts(server, stream.id, after), stream.id)
+    created = await server.begin(http, _asked(http, server), server.settings.on_disconnect)
+    return server.feed(_texts(server, created.stream.id, 0), created.stream.id)
+
+
+def _asked(http: HttpRequest, server: gateway.Gateway) -> Request:
+    """The question in the query."""
+    query = http.query_params
+    prompt = query.get("prompt", "")
     if not prompt.strip():
         said = "there is no prompt: /stream?prompt=..."
         raise BadRequest(said, status=400, code="invalid_request_error")
-    model = http.query_params.get("model") or server.default_model
-    asked = Request(model=model, messages=messages_from(prompt, http.query_params.get("system")))
-    created = await server.begin(http, asked, server.settings.on_disconnect)
-    return Feed(_texts(server, created.stream.id, 0))
+    wishes: dict[str, Any] = {name: query[name] for name in _WISHES if name in query}
+    return Request(
+        model=query.get("model") or server.default_model,
+        messages=messages_from(prompt, query.get("system")),
+        extra={**wishes, "fallbacks": query.getlist("fallback")},
+    )
+
+
+_WISHES = ("on_disconnect", "grace")
 
 
 async def _texts(server: gateway.Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
+    """The id comes first: a browser that is cut off before the first word asks for no second
+    answer.
+    """
     followed, write = server.answers.follow(stream, after), Texts()
     try:
+        yield b"retry: %d\nid: %b.%d\n\n" % (RETRY, stream.encode(), after)
         async for item in followed:
             if isinstance(item, End):
-                yield _end(item, f"{stream}.{after + 1}")
+                yield write.rest(f"{stream}.{after}") + _end(item, f"{stream}.{after + 1}")
                 continue
             after = item[-1].offset
             said = [event for batch in item for event in batch.events]
@@ -58,8 +77,8 @@ async def _texts(server: gateway.Gateway, stream: str, after: int) -> AsyncGener
 
 
 def _end(end: End, id: str) -> bytes:
-    final = final_from(end.final)
-    told = failure(error_of(final.error)) if final.state == "failed" else b""
+    error = broken_by(end)
+    told = b"" if error is None else failure(error)
     return told + sse.encode(Frame(b"[DONE]", id=id))
 
 

@@ -24,7 +24,6 @@ from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import BadRequest
 from unbroken.messages import message_to_chat
 from unbroken.server import gateway
-from unbroken.server.feed import Feed
 from unbroken.server.live import Batch
 from unbroken.server.records import asked_from, final_from
 from unbroken.server.speak import careful
@@ -71,7 +70,7 @@ async def _get(http: HttpRequest) -> HttpResponse:
     if "text/event-stream" in http.headers.get("accept", ""):
         if stream.end is not None and after > stream.tail:
             return HttpResponse(status_code=204)  # a browser would ask for ever
-        return Feed(_events(server, stream.id, after))
+        return server.feed(_events(server, stream.id, after), stream.id)
     if "wait" in query or "after" in query:
         return await _poll(server, stream, after, _number(query.get("wait")) or 0)
     return _json(await _whole(server, stream))
