@@ -8,6 +8,7 @@ connections open that somebody closes for silence.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
+from time import monotonic
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -61,7 +62,7 @@ class Feed(Response):
         beating = asyncio.create_task(pulse.run())
         try:
             async for data in self._source:
-                pulse.last = asyncio.get_running_loop().time()
+                pulse.last = monotonic()
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         finally:
             beating.cancel()
@@ -76,14 +77,14 @@ class _Pulse:
     def __init__(self, send: Send, seconds: float, beat: bytes) -> None:
         self._send, self._seconds = send, seconds
         self._message: Message = {"type": "http.response.body", "body": beat, "more_body": True}
-        self.last = asyncio.get_running_loop().time()
+        self.last = monotonic()
 
     async def run(self) -> None:
         while True:
-            silence = asyncio.get_running_loop().time() - self.last
+            silence = monotonic() - self.last
             if silence >= self._seconds:
                 await self._send(self._message)
-                self.last, silence = asyncio.get_running_loop().time(), 0.0
+                self.last, silence = monotonic(), 0.0
             await asyncio.sleep(self._seconds - silence)
 
 

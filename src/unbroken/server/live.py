@@ -4,15 +4,18 @@ Only what the store has acknowledged gets here, so nobody is shown what a crash 
 The window is bounded; whoever is further behind reads the store.
 """
 
-import asyncio
 from collections import deque
+from itertools import islice
 
 from unbroken.events import Event
+from unbroken.server.bell import Bell
 from unbroken.server.records import events_from
 from unbroken.stores.base import End
 
-WINDOW = 64 * 1024
-"""Bytes of records that are kept: more than a reader at the speed of the model ever lacks."""
+WINDOW, BYTES = 64, 256 * 1024
+"""Records that are kept, and their bytes: more than a reader at the speed of the model ever lacks.
+What is older stands in the store, and would stand in memory once for each open answer.
+"""
 
 
 class Batch:
@@ -37,32 +40,24 @@ class Live:
     def __init__(self, tail: int) -> None:
         self.tail = tail
         self.end: End | None = None
-        self.followers = 0
-        self._begin = tail
         self._batches: deque[Batch] = deque()
         self._size = 0
-        self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._bell = Bell()
+        self.wait, self.wake = self._bell.wait, self._bell.ring
 
     def push(self, events: list[Event], record: bytes) -> None:
         """One more record is stored."""
         self.tail += 1
         self._batches.append(Batch(self.tail, record, events))
         self._size += len(record)
-        while self._size > WINDOW:
-            gone = self._batches.popleft()
-            self._begin, self._size = gone.offset, self._size - len(gone.data)
-
-    def wake(self) -> None:
-        """Tell the followers that there is more, or the end."""
-        changed, self._changed = self._changed, asyncio.get_running_loop().create_future()
-        changed.set_result(None)
+        while len(self._batches) > WINDOW or self._size > BYTES:
+            self._size -= len(self._batches.popleft().data)
 
     def after(self, offset: int) -> list[Batch] | None:
         """What came behind `offset`; None if that is not in the window any more."""
-        if offset < self._begin:
+        missing = self.tail - offset
+        if missing > len(self._batches):
             return None
-        return [batch for batch in self._batches if batch.offset > offset]
-
-    async def wait(self) -> None:
-        """Until there is more."""
-        await asyncio.shield(self._changed)
+        newest = [*islice(reversed(self._batches), max(missing, 0))]
+        newest.reverse()
+        return newest

@@ -13,6 +13,7 @@ from unbroken.errors import OffsetConflict, StoreError, StreamClosed, UnbrokenEr
 from unbroken.events import Event
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
+from unbroken.server.bell import Bell
 from unbroken.server.live import Live
 from unbroken.server.records import Final, events_to, failure_of, final_to
 from unbroken.stores.base import End, Lease, Store
@@ -35,7 +36,7 @@ class Producer:
         self._store, self._open = store, open_
         self._stream: AsyncStream | None = None
         self._waiting: list[list[Event]] = []
-        self._more = asyncio.Event()
+        self._more = Bell()
         self._over = False
         self._stopped = ("", "")  # the state to end with, and why, if they are not its own
 
@@ -47,14 +48,14 @@ class Producer:
         try:
             async for batch in stream.batches():
                 self._waiting.append(batch)
-                self._more.set()
+                self._more.ring()
                 if writing.done():
                     break
         except UnbrokenError as caught:
             error = caught
         finally:
             self._over = True
-            self._more.set()
+            self._more.ring()
             await stream.close()
         return await self._finish(writing, stream, error)
 
@@ -105,12 +106,11 @@ class Producer:
     async def _write(self) -> None:
         """Append what has arrived, all of it each time."""
         live, lease = self.live, self.lease
-        while not (self._over and not self._waiting):
-            await self._more.wait()
-            self._more.clear()
-            batches, self._waiting = self._waiting, []
-            if not batches:
+        while self._waiting or not self._over:
+            if not self._waiting:
+                await self._more.wait()
                 continue
+            batches, self._waiting = self._waiting, []
             records = [events_to(batch) for batch in batches]
             ack = await self._store.append(lease.stream, records, live.tail, lease.fence)
             for batch, record in zip(batches, records, strict=True):

@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import aiohttp
 from yarl import URL
 
-from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut
+from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
 from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest
 from unbroken.transport.race import T, race_tasks
 
@@ -16,19 +15,18 @@ _LINGER = 0.05
 """Seconds to wait for the last chunk of a whole answer, so that its connection can serve again."""
 
 
-@contextmanager
-def _mapped() -> Iterator[None]:
+_FOREIGN = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError, InvalidURL a ClientError
+
+
+def _ours(error: Exception) -> TransportError:
     """The one place where foreign exceptions become ours."""
-    try:
-        yield
-    except aiohttp.ConnectionTimeoutError as error:
-        raise TimedOut(phase="connect") from error
-    except TimeoutError as error:
-        raise TimedOut from error
-    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
-        raise ConnectFailed(str(error)) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise ConnectionLost(str(error)) from error
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return TimedOut(phase="connect")
+    if isinstance(error, TimeoutError):
+        return TimedOut()
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL):
+        return ConnectFailed(str(error))
+    return ConnectionLost(str(error))
 
 
 class HttpBody:
@@ -39,18 +37,24 @@ class HttpBody:
         self.headers: Mapping[str, str] = {k.lower(): v for k, v in response.headers.items()}
         self._response = response
         self._content = response.content
+        self._watch = _Watch(response.content)
 
     async def read(self, deadline: float | None) -> bytes:
         """Whatever has arrived, at least one byte; b"" at the end of the body."""
-        with _mapped():
+        try:
             data = self._content.read_nowait(-1)  # what is here needs no timer
             if data:
                 return data
-            async with asyncio.timeout(_left(deadline)):
-                return await self._content.readany()
+            self._watch.until(deadline)
+            return await self._content.readany()
+        except _FOREIGN as error:
+            raise _ours(error) from error
+        finally:
+            self._watch.deadline = None
 
     async def close(self, *, reusable: bool = False) -> None:
         """Let go at once. `reusable`: the answer is whole, the connection may serve again."""
+        self._watch.close()
         if reusable and await self._at_end():
             self._response.release()
         else:
@@ -65,6 +69,45 @@ class HttpBody:
             return False
 
 
+class _Watch:
+    """Wakes a read at its deadline. One timer serves many reads: set anew only when it rings too
+    early, since a timer for each costs more than the read itself.
+    """
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self.deadline: float | None = None
+        self._content = content
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0
+
+    def until(self, deadline: float | None) -> None:
+        """From now on a read waits, until then at most."""
+        self.deadline = deadline
+        if deadline is not None and (self._timer is None or deadline < self._rings):
+            self._set(deadline)
+
+    def close(self) -> None:
+        """Nothing is read any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self, deadline: float) -> None:
+        self.close()
+        self._rings = deadline
+        left = max(deadline - time.monotonic(), 0.0)
+        self._timer = asyncio.get_running_loop().call_later(left, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self.deadline is None:
+            return
+        if self.deadline <= time.monotonic():
+            self._content.set_exception(TimeoutError())
+        else:
+            self._set(self.deadline)
+
+
 class AsyncHttpTransport:
     """The world over aiohttp. Proxies are taken from the environment."""
 
@@ -74,7 +117,7 @@ class AsyncHttpTransport:
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> HttpBody:
         """Send the request; the body's headers have come when this returns."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_left(deadlines.connect))
-        with _mapped():
+        try:
             async with asyncio.timeout(_left(deadlines.headers)):
                 response = await self._connected().request(
                     request.method,
@@ -84,6 +127,8 @@ class AsyncHttpTransport:
                     timeout=timeout,
                     allow_redirects=False,
                 )
+        except _FOREIGN as error:
+            raise _ours(error) from error
         return HttpBody(response)
 
     async def sleep(self, seconds: float) -> None:
