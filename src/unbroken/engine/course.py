@@ -124,7 +124,8 @@ class Course:
 
     def wrote(self) -> None:
         """This question's answer is part of what is delivered."""
-        self._authors |= {self.way.at}
+        if self.way.at not in self._authors:
+            self._authors |= {self.way.at}
 
     def forget(self) -> None:
         """What was delivered no longer holds."""

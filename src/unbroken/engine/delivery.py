@@ -269,7 +269,7 @@ class Delivery:
 
     def _deliver(self, events: list[Event], now: float) -> list[Event]:
         """Hold back until something counts; fold what goes out; re-arm the clocks."""
-        counts = any(type(event) in _BEGINS for event in events)
+        counts = not _BEGINS.isdisjoint(map(type, events))
         if self._bill.earlier is not None:
             events = self._bill.added(events)
         if self._try.seam is not None:
@@ -297,7 +297,7 @@ class Delivery:
         if not self._try.spoke:
             self._try.spoke = True
             self._try.question.circuit.worked()
-        if not any(type(event) in _BEGINS for event in events):
+        if _BEGINS.isdisjoint(map(type, events)):
             return events  # it was all said before
         self._watch.content(now)
         self._course.wrote()

@@ -50,6 +50,10 @@ class Live:
         self.tail += 1
         self._batches.append(Batch(self.tail, record, events))
         self._size += len(record)
+        if len(self._batches) > WINDOW or self._size > BYTES:
+            self._forget()
+
+    def _forget(self) -> None:
         while len(self._batches) > WINDOW or self._size > BYTES:
             self._size -= len(self._batches.popleft().data)
 
@@ -58,6 +62,6 @@ class Live:
         missing = self.tail - offset
         if missing > len(self._batches):
             return None
-        newest = [*islice(reversed(self._batches), max(missing, 0))]
-        newest.reverse()
-        return newest
+        if missing == 1:  # as mostly
+            return [self._batches[-1]]
+        return [*islice(reversed(self._batches), max(missing, 0))][::-1]

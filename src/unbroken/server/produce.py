@@ -6,11 +6,12 @@ arrives is collected for the next. Followers see a record when the store has ack
 
 import asyncio
 from collections.abc import Callable
+from itertools import groupby
 from typing import NamedTuple
 
 from unbroken.client._async import AsyncStream
 from unbroken.errors import OffsetConflict, StoreError, StreamClosed, UnbrokenError
-from unbroken.events import Event
+from unbroken.events import Event, TextDelta
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
 from unbroken.server.bell import Bell
@@ -35,7 +36,7 @@ class Producer:
         self.live = Live(lease.tail)
         self._store, self._open = store, open_
         self._stream: AsyncStream | None = None
-        self._waiting: list[list[Event]] = []
+        self._waiting: list[Event] = []
         self._more = Bell()
         self._over = False
         self._stopped = ("", "")  # the state to end with, and why, if they are not its own
@@ -47,7 +48,7 @@ class Producer:
         error: UnbrokenError | None = None
         try:
             async for batch in stream.batches():
-                self._waiting.append(batch)
+                self._waiting += batch
                 self._more.ring()
                 if writing.done():
                     break
@@ -104,17 +105,33 @@ class Producer:
         )
 
     async def _write(self) -> None:
-        """Append what has arrived, all of it each time."""
+        """Append what has arrived, all of it as one record each time."""
         live, lease = self.live, self.lease
         while self._waiting or not self._over:
             if not self._waiting:
                 await self._more.wait()
                 continue
-            batches, self._waiting = self._waiting, []
-            records = [events_to(batch) for batch in batches]
-            ack = await self._store.append(lease.stream, records, live.tail, lease.fence)
-            for batch, record in zip(batches, records, strict=True):
-                live.push(batch, record)
+            events, self._waiting = joined(self._waiting), []
+            record = events_to(events)
+            ack = await self._store.append(lease.stream, [record], live.tail, lease.fence)
+            live.push(events, record)
             live.wake()
             if ack.cancelled:
                 await self.stop("cancelled", "stopped")
+
+
+def joined(events: list[Event]) -> list[Event]:
+    """Pieces of text that came together are one piece: a burst is stored and sent as one."""
+    if len(events) == 1:
+        return events
+    said: list[Event] = []
+    for choice, run in groupby(events, _speaker):
+        if choice is None:
+            said += run
+        else:
+            said.append(TextDelta("".join([event.text for event in run]), choice))  # type: ignore[union-attr]
+    return said
+
+
+def _speaker(event: Event) -> int | None:
+    return event.choice if type(event) is TextDelta else None

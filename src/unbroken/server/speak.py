@@ -123,7 +123,7 @@ async def _encoded(
     try:
         item = await first
         while not isinstance(item, End):
-            yield b"".join(codec.encode(writer, event) for batch in item for event in batch.events)
+            yield codec.encode_all(writer, [event for batch in item for event in batch.events])
             item = await anext(followed, LEFT)
         if error := broken_by(item):
             yield b"".join(map(codec.encode_frame, writer.fail(error)))

@@ -9,7 +9,7 @@ never guess at a read's end. What a stream says about its own failure stands in 
 events that came before it have been returned; `done` says that nothing more can follow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -216,6 +216,11 @@ class Codec(Struct, frozen=True):
         if whole:
             return WholeDecoder(self.dialect.decode_response)
         return StreamDecoder(self.frames, self.dialect.reader(request))
+
+    def encode_all(self, writer: FrameWriter, events: Iterable[Event]) -> bytes:
+        """The bytes that say all of them."""
+        write, framed = writer.write, self.encode_frame
+        return b"".join([framed(frame) for event in events for frame in write(event)])
 
     def encode(self, writer: FrameWriter, event: Event) -> bytes:
         """The bytes that say `event` on the stream of `writer`."""

@@ -34,6 +34,10 @@ class SseDecoder:
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that these bytes complete."""
+        if data.endswith(b"\n\n") and self._idle():
+            frames = _plain_blocks(data[:-2])
+            if frames is not None:
+                return frames
         if not self._begun:
             data = self._begin(data)
         if self._after_cr and data:
@@ -45,6 +49,11 @@ class SseDecoder:
         if self._tail:
             data = self._joined(data)
         return self._cut(data)
+
+    def _idle(self) -> bool:
+        """Between two events, with nothing kept: how most reads find it."""
+        kept = self._tail or self._data or self._event or self._id or self._after_cr
+        return self._begun and not kept
 
     def eof(self) -> None:
         """An event that is not whole is dropped, as the standard has it."""
@@ -133,6 +142,8 @@ def _plain_blocks(data: bytes) -> list[Frame] | None:
     """
     if b"\r" in data:
         return None
+    if b"\n" not in data and data.startswith(b"data: "):
+        return [Frame(data[6:])]
     blocks = data.split(b"\n\n")
     if data.startswith(b"data: ") and data.count(b"\n") == 2 * (len(blocks) - 1):
         only_data = data[6:].split(b"\n\ndata: ")
@@ -158,12 +169,15 @@ def _name(line: bytes) -> str:
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame; a line break in the data becomes another data line."""
+    data = frame.data
+    plain = b"\n" not in data and b"\r" not in data
+    if plain and not (frame.event or frame.id):
+        return b"data: %b\n\n" % data
     head = b""
     if frame.event:
         head += b"event: %b\n" % frame.event.encode()
     if frame.id:
         head += b"id: %b\n" % frame.id.encode()
-    data = frame.data
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return head + b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
+    if not plain:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
+    return b"%bdata: %b\n\n" % (head, data)
