@@ -124,7 +124,7 @@ class Accumulator:
         self._expected = choices
         self.usage: Usage | None = None
         self._choices: dict[int, _Choice] = {}
-        self._asides = 0
+        self._asides = self._ended = 0
         self._fold: dict[type, Any] = {
             MessageStart: self._start,
             ReasoningDelta: self._reasoning,
@@ -142,8 +142,7 @@ class Accumulator:
     @property
     def finished(self) -> bool:
         """Every choice that was asked for has its finish reason."""
-        ended = sum(choice.finish is not None for choice in self._choices.values())
-        return ended >= self._expected
+        return self._ended >= self._expected
 
     @property
     def first_end(self) -> ChoiceEnd | None:
@@ -191,7 +190,7 @@ class Accumulator:
 
     def forget(self) -> None:
         """What was said no longer holds; what it cost does."""
-        self._choices, self._asides = {}, 0
+        self._choices, self._asides, self._ended = {}, 0, 0
 
     def choices(self, *, complete: bool) -> tuple[Choice, ...]:
         """The choices as they stand, in order; at least one."""
@@ -231,4 +230,5 @@ class Accumulator:
 
     def _end(self, event: ChoiceEnd) -> None:
         choice = self._at(event.choice)
+        self._ended += choice.finish is None
         choice.finish, choice.raw = event.finish_reason, event.raw

@@ -118,7 +118,9 @@ class Answers:
         self.readers.enter(stream)
         try:
             while not self._closing.is_set():
-                batches, end = await self._behind(stream, after)
+                batches, end = self._live(stream, after)
+                if batches is None:
+                    batches, end = await self._stored(stream, after)
                 if batches:
                     yield batches
                     after = batches[-1].offset
@@ -136,12 +138,12 @@ class Answers:
         """What stands behind `after`, waited for up to so many seconds; a reader for as long."""
         self.readers.enter(stream)
         try:
-            found = await self._behind(stream, after)
+            found = await self._stored(stream, after)
             if any(found) or not seconds:
                 return found
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._more(stream, after), seconds)
-            return await self._behind(stream, after)
+            return await self._stored(stream, after)
         finally:
             self.readers.leave(stream)
 
@@ -220,12 +222,12 @@ class Answers:
 
     # Following
 
-    async def _behind(self, stream: str, after: int) -> tuple[list[Batch], End | None]:
+    def _live(self, stream: str, after: int) -> tuple[list[Batch] | None, End | None]:
+        """What this process still has in memory; None if that is not enough."""
         producer = self.producers.get(stream)
-        if producer is not None:
-            batches = producer.live.after(after)
-            if batches is not None:
-                return batches, producer.live.end
+        return (None, None) if producer is None else (producer.live.after(after), producer.live.end)
+
+    async def _stored(self, stream: str, after: int) -> tuple[list[Batch], End | None]:
         page = await self.store.read(stream, after)
         return [Batch(record.offset, record.data) for record in page.records], page.end
 

@@ -50,7 +50,7 @@ class Live:
         self.tail += 1
         self._batches.append(Batch(self.tail, record, events))
         self._size += len(record)
-        if len(self._batches) > WINDOW or self._size > BYTES:
+        if len(self._batches) > 2 * WINDOW or self._size > BYTES:
             self._forget()
 
     def _forget(self) -> None:
@@ -58,10 +58,10 @@ class Live:
             self._size -= len(self._batches.popleft().data)
 
     def after(self, offset: int) -> list[Batch] | None:
-        """What came behind `offset`; None if that is not in the window any more."""
+        """What came behind `offset`; None if the window does not reach there."""
         missing = self.tail - offset
-        if missing > len(self._batches):
+        if not 0 <= missing <= len(self._batches):
             return None
         if missing == 1:  # as mostly
             return [self._batches[-1]]
-        return [*islice(reversed(self._batches), max(missing, 0))][::-1]
+        return [*islice(reversed(self._batches), missing)][::-1]

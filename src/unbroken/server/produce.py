@@ -1,20 +1,19 @@
 """One answer: from the provider into the log.
 
-Reading the provider and writing the store go on side by side: while one append is under way, what
-arrives is collected for the next. Followers see a record when the store has acknowledged it.
+One read is one record. While it is being stored nothing is read, so what arrives meanwhile comes
+with the next read, and a store that is slow slows the provider down instead of filling the memory.
+Followers see a record when the store has acknowledged it.
 """
 
-import asyncio
 from collections.abc import Callable
 from itertools import groupby
 from typing import NamedTuple
 
 from unbroken.client._async import AsyncStream
-from unbroken.errors import OffsetConflict, StoreError, StreamClosed, UnbrokenError
+from unbroken.errors import StoreError, UnbrokenError
 from unbroken.events import Event, TextDelta
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
-from unbroken.server.bell import Bell
 from unbroken.server.live import Live
 from unbroken.server.records import Final, events_to, failure_of, final_to
 from unbroken.stores.base import End, Lease, Store
@@ -36,29 +35,21 @@ class Producer:
         self.live = Live(lease.tail)
         self._store, self._open = store, open_
         self._stream: AsyncStream | None = None
-        self._waiting: list[Event] = []
-        self._more = Bell()
-        self._over = False
         self._stopped = ("", "")  # the state to end with, and why, if they are not its own
 
     async def run(self) -> Outcome | None:
-        """To the end. None if another producer has taken over, or the store is gone."""
+        """To the end. None if that is another's to write: somebody has taken over, or the store
+        is gone and whoever reaches it will.
+        """
         stream = self._stream = self._open()
-        writing = asyncio.create_task(self._write())
-        error: UnbrokenError | None = None
         try:
-            async for batch in stream.batches():
-                self._waiting += batch
-                self._more.ring()
-                if writing.done():
-                    break
-        except UnbrokenError as caught:
-            error = caught
+            error = await self._produce(stream)
+            return await self._finish(stream, error)
+        except StoreError:
+            return None
         finally:
-            self._over = True
-            self._more.ring()
             await stream.close()
-        return await self._finish(writing, stream, error)
+            self.live.wake()  # there is an end, or the store knows more
 
     async def stop(self, state: str, reason: str = "") -> None:
         """End the answer here; it will say so to every follower. The first word counts."""
@@ -67,22 +58,30 @@ class Producer:
         if self._stream is not None:
             await self._stream.abort()
 
-    async def _finish(
-        self, writing: "asyncio.Task[None]", stream: AsyncStream, error: UnbrokenError | None
-    ) -> Outcome | None:
+    async def _produce(self, stream: AsyncStream) -> UnbrokenError | None:
+        """Store what comes; the provider's failure, if it ends with one."""
         try:
-            await writing
-            final = self._final(stream, error)
-            end = End(final.state, final_to(final))
-            await self._store.close(self.lease.stream, end, self.live.tail, self.lease.fence)
-        except (OffsetConflict, StreamClosed):
-            return None  # another producer goes on, followers will find it in the store
+            async for batch in stream.batches():
+                await self._write(joined(batch))
         except StoreError:
-            return None  # an orphan: whoever can reach the store takes it over
-        finally:
-            self.live.wake()
+            raise
+        except UnbrokenError as error:
+            return error
+        return None
+
+    async def _write(self, events: list[Event]) -> None:
+        live, lease, record = self.live, self.lease, events_to(events)
+        ack = await self._store.append(lease.stream, [record], live.tail, lease.fence)
+        live.push(events, record)
+        live.wake()
+        if ack.cancelled:
+            await self.stop("cancelled", "stopped")
+
+    async def _finish(self, stream: AsyncStream, error: UnbrokenError | None) -> Outcome:
+        final = self._final(stream, error)
+        end = End(final.state, final_to(final))
+        await self._store.close(self.lease.stream, end, self.live.tail, self.lease.fence)
         self.live.end = end
-        self.live.wake()
         return Outcome(end.state, stream.response, stream.metrics)
 
     def _final(self, stream: AsyncStream, error: UnbrokenError | None) -> Final:
@@ -103,21 +102,6 @@ class Producer:
                 "duration": metrics.duration,
             },
         )
-
-    async def _write(self) -> None:
-        """Append what has arrived, all of it as one record each time."""
-        live, lease = self.live, self.lease
-        while self._waiting or not self._over:
-            if not self._waiting:
-                await self._more.wait()
-                continue
-            events, self._waiting = joined(self._waiting), []
-            record = events_to(events)
-            ack = await self._store.append(lease.stream, [record], live.tail, lease.fence)
-            live.push(events, record)
-            live.wake()
-            if ack.cancelled:
-                await self.stop("cancelled", "stopped")
 
 
 def joined(events: list[Event]) -> list[Event]:

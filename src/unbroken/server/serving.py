@@ -5,6 +5,7 @@ go with a clean end and its leases with them, so that another process goes on at
 """
 
 import asyncio
+import gc
 import signal
 from types import FrameType
 
@@ -57,5 +58,15 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=int(settings.drain) + 5,
     )
     server = _Server(config, gateway, settings.drain)
+    _calm()
     server.run()
     return 0 if server.started else 1
+
+
+def _calm() -> None:
+    """Collect garbage less often: a full collection stops every stream while it lasts (measured:
+    up to 130 ms with 200 open answers), and what is here by now is there to stay.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)

@@ -69,10 +69,11 @@ class _Log:
     def cost(self) -> int:
         return STREAM_COST + RECORD_COST * len(self.records) + self.size
 
-    def add(self, records: Sequence[bytes]) -> None:
-        first = self.tail + 1
-        self.records += [Record(at, data) for at, data in enumerate(records, first)]
-        self.size += sum(map(len, records))
+    def add(self, records: Sequence[bytes]) -> int:
+        size = sum(map(len, records))
+        self.records += map(Record, itertools.count(self.tail + 1), records)
+        self.size += size
+        return size
 
     def lease(self, producer: str, expires: float) -> Lease:
         self.producer, self.expires = producer, expires
@@ -160,9 +161,7 @@ class MemoryStore:
         return Created(log.info(), fresh=True, lease=lease)
 
     def _extend(self, log: _Log, records: Sequence[bytes]) -> None:
-        before = log.cost
-        log.add(records)
-        self._cost += log.cost - before
+        self._cost += RECORD_COST * len(records) + log.add(records)
 
     async def append(
         self,
