@@ -32,6 +32,8 @@ from unbroken.response import Choice, ChoiceLogprobs, Other, PartialToolCall, To
 
 _arguments = msgspec.json.Decoder(dict[str, Any]).decode
 
+_MANY = 64  # pieces that are joined at a time
+
 
 class _Call:
     __slots__ = ("id", "name", "pieces")
@@ -41,12 +43,38 @@ class _Call:
         self.pieces: list[str] = []
 
 
+class _Text:
+    """Text that grows. Its pieces are joined now and then: a small string takes ten times the
+    memory of its letters, and a gateway holds many answers at once.
+    """
+
+    __slots__ = ("_joined", "_loose", "_settled")
+
+    def __init__(self) -> None:
+        self._loose: list[str] = []
+        self._joined: list[str] = []
+        self._settled = 0  # the pieces that have been joined
+
+    @property
+    def pieces(self) -> int:
+        return self._settled + len(self._loose)
+
+    def add(self, piece: str) -> None:
+        self._loose.append(piece)
+        if len(self._loose) >= _MANY:
+            self._settled += len(self._loose)
+            self._joined.append("".join(self._loose))
+            self._loose.clear()
+
+    def __str__(self) -> str:
+        return "".join((*self._joined, *self._loose))
+
+
 class _Choice:
     __slots__ = (
         "calls",
         "citations",
         "finish",
-        "length",
         "likely",
         "others",
         "raw",
@@ -57,7 +85,7 @@ class _Choice:
     )
 
     def __init__(self) -> None:
-        self.text: list[str] = []
+        self.text = _Text()
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.citations: list[str] = []
@@ -65,22 +93,18 @@ class _Choice:
         self.calls: dict[int, _Call] = {}
         self.likely: tuple[list[TokenLogprob], list[TokenLogprob]] = ([], [])  # text, refusal
         self.others: list[Other] = []
-        self.length = (0, 0)  # pieces of text that were counted, and their characters
         self.finish: FinishReason | None = None
         self.raw = ""
 
     def aside(self, event: OtherEvent) -> None:
-        """Keep it, and its place in the text; no piece is counted twice."""
-        pieces, length = self.length
-        length += sum(map(len, self.text[pieces:]))
-        self.length = len(self.text), length
-        self.others.append(Other(event, length))
+        """Keep it, and its place in the text."""
+        self.others.append(Other(event, len(str(self.text))))
 
     def freeze(self, index: int, *, complete: bool) -> Choice:
         whole, partial = self._split_calls(complete=complete)
         return Choice(
             index=index,
-            text="".join(self.text),
+            text=str(self.text),
             reasoning="".join(self.reasoning),
             reasoning_signature=self.signature,
             refusal="".join(self.refusal),
@@ -157,7 +181,7 @@ class Accumulator:
         choices = self._choices
         for event in events:
             if type(event) is TextDelta:
-                (choices.get(event.choice) or self._at(event.choice)).text.append(event.text)
+                (choices.get(event.choice) or self._at(event.choice)).text.add(event.text)
             else:
                 fold = self._fold.get(type(event))
                 if fold is not None:
@@ -168,7 +192,7 @@ class Accumulator:
         texts: dict[Channel, str] = {}
         names: dict[Channel, str] = {}
         for at, choice in self._choices.items():
-            texts["text", at, 0] = "".join(choice.text)
+            texts["text", at, 0] = str(choice.text)
             texts["refusal", at, 0] = "".join(choice.refusal)
             for index, call in choice.calls.items():
                 texts["call", at, index] = "".join(call.pieces)
@@ -179,7 +203,7 @@ class Accumulator:
             for which in (0, 1)
         }
         thoughts = any(choice.reasoning for choice in self._choices.values())
-        pieces = sum(len(choice.text) for choice in self._choices.values())
+        pieces = sum(choice.text.pieces for choice in self._choices.values())
         return Delivered(texts, names, thoughts, self._asides, pieces, tokens)
 
     def name(self, events: list[Event]) -> None:

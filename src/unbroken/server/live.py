@@ -12,7 +12,7 @@ from unbroken.server.bell import Bell
 from unbroken.server.records import events_from
 from unbroken.stores.base import End
 
-WINDOW, BYTES = 64, 256 * 1024
+WINDOW, BYTES = 32, 256 * 1024
 """Records that are kept, and their bytes: more than a reader at the speed of the model ever lacks.
 What is older stands in the store, and would stand in memory once for each open answer.
 """

@@ -78,8 +78,8 @@ def asked_from(record: bytes) -> Asked:
 
 
 def events_to(batch: list[Event]) -> bytes:
-    """One batch as a record."""
-    return _encode(batch)
+    """One batch as a record, in no more memory than it needs: the encoder leaves room to grow."""
+    return bytes(memoryview(_encode(batch)))
 
 
 def events_from(record: bytes) -> list[Event]:
