@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from redis_server import fresh
 
 from unbroken.stores.memory import MemoryStore
 from unbroken.stores.sqlite import SqliteStore
@@ -11,6 +12,7 @@ OPENERS = {
     "memory": lambda path: lambda clock: MemoryStore(clock=clock),
     "sqlite": lambda path: lambda clock: SqliteStore(str(path), clock=clock),
     "sqlite-normal": lambda path: lambda clock: SqliteStore(str(path), "normal", 0, clock=clock),
+    "redis": lambda path: fresh,
 }
 
 

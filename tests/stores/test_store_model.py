@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from redis_server import fresh
 
 from unbroken.errors import OffsetConflict, StreamClosed
 from unbroken.stores.base import End, Lease, NewStream, Search
@@ -242,14 +243,19 @@ class Sqlite(Machine):
         return SqliteStore(str(self.place / "s.db"), "normal", 0, clock=clock)
 
 
+class Redis(Machine):
+    def open(self, clock):
+        return fresh(clock)
+
+
 SETTINGS = settings(
     max_examples=80,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestMemory, TestSqlite = Memory.TestCase, Sqlite.TestCase
-TestMemory.settings = TestSqlite.settings = SETTINGS
+TestMemory, TestSqlite, TestRedis = Memory.TestCase, Sqlite.TestCase, Redis.TestCase
+TestMemory.settings = TestSqlite.settings = TestRedis.settings = SETTINGS
 
 
 def test_the_model_notices_a_store_that_forgets():

@@ -47,21 +47,26 @@ def open(url: str) -> Store:
 
     ConfigurationError says what is wrong with the URL.
     """
-    scheme = urlsplit(url).scheme
+    scheme = urlsplit(url).scheme.partition("+")[0]  # redis+cluster: is the store's own matter
     if scheme not in names():
         known = ", ".join(names())
         raise ConfigurationError(
             f"there is no store {url!r}",
-            hint=f"Write memory: or sqlite:///path.db; known: {known}.",
+            hint=f"Write memory:, sqlite:///path.db or redis://host; known: {known}.",
         )
     return _opener(scheme)(url)
 
 
 def _opener(name: str) -> Callable[[str], Store]:
     announced = [entry for entry in _announced() if entry.name == name]
-    opener: Callable[[str], Store] = (
-        announced[0].load()
-        if announced
-        else importlib.import_module(f"{__package__}.{name}").from_url
-    )
+    try:
+        opener: Callable[[str], Store] = (
+            announced[0].load()
+            if announced
+            else importlib.import_module(f"{__package__}.{name}").from_url
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the store {name!r} needs {error.name}", hint=f"pip install 'unbroken[{error.name}]'"
+        ) from error
     return opener

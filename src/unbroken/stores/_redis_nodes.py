@@ -1,0 +1,216 @@
+"""Which server holds what, and the connections to them.
+
+The streams of a store are dealt out to shards, by a hash of their id. All keys of a shard carry
+its tag in braces, so they are in one slot of a cluster and one script may touch them all. A single
+server has one shard; a cluster 16, spread evenly over its slots, or as many as the first process
+that opened the store was told: it writes the number down for all others.
+"""
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from zlib import crc32
+
+from msgspec import Struct
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+from unbroken.errors import ConfigurationError
+from unbroken.stores._redis_lane import Lane, Lost
+
+SHARDS = 16
+"""Of a cluster, unless its first process is told otherwise: more than it has nodes, by far."""
+
+Address: TypeAlias = tuple[str, int]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """One Redis. `patience`: seconds that a call waits for a server that is away."""
+
+    url: str
+    cluster: bool = False
+    prefix: str = "unbroken"
+    shards: int = SHARDS
+    replicas: int = 0
+    patience: float = 30.0
+
+
+def settings_of(url: str) -> Settings:
+    """What a URL says; ConfigurationError if it can't be read."""
+    parts = urlsplit(url)
+    scheme, _, kind = parts.scheme.partition("+")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    own: dict[str, Any] = {"cluster": kind == "cluster"}
+    try:
+        for name, read in _OWN.items():
+            if name in query:
+                own[name] = read(query.pop(name))
+        plain = scheme.replace("valkey", "redis")
+        address = urlunsplit((plain, parts.netloc, parts.path, urlencode(query), ""))
+        settings = Settings(url=address, **own)
+        _checked(settings, kind, plain)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"the URL of the store can't be read: {error}",
+            hint="Write redis://[[user]:password@]host[:6379][/0], rediss:// for TLS, "
+            "redis+cluster:// for a cluster.",
+        ) from error
+    return settings
+
+
+_OWN: Mapping[str, Callable[[str], object]] = {
+    "prefix": str,
+    "shards": int,
+    "replicas": int,
+    "patience": float,
+}
+
+
+def _checked(settings: Settings, kind: str, scheme: str) -> None:
+    """Raise ValueError or TypeError if no connection can be made with them."""
+    if kind not in {"", "cluster"}:
+        raise ValueError(f"there is no kind {kind!r}")
+    if scheme not in {"redis", "rediss"}:
+        raise ValueError(f"there is no scheme {scheme!r}")
+    if settings.shards < 1 or settings.replicas < 0 or settings.patience <= 0:
+        raise ValueError("shards and patience must be more than 0, replicas not less")
+    if "{" in settings.prefix:
+        raise ValueError("a prefix has no braces")
+    connector(settings)()
+
+
+def connector(
+    settings: Settings, address: Address | None = None
+) -> Callable[[], AbstractConnection]:
+    """Makes connections to the server of the URL, or to another one of its cluster."""
+    given: dict[str, Any] = dict(parse_url(settings.url))
+    kind = given.pop("connection_class", Connection)
+    given |= {"socket_timeout": None, "protocol": 2, "socket_keepalive": True}
+    given.setdefault("socket_connect_timeout", 3.0)
+    if address is not None:
+        given |= {"host": address[0], "port": address[1]}
+
+    def connect() -> AbstractConnection:
+        made: AbstractConnection = kind(**given)
+        return made
+
+    return connect
+
+
+class Node:
+    """One server: a connection to write, one to read, so that no long page delays an append."""
+
+    def __init__(self, settings: Settings, address: Address | None) -> None:
+        self.address = address
+        self.connect = connector(settings, address)
+        self.writes = Lane(self.connect, settings.replicas)
+        self.reads = Lane(self.connect)
+
+    async def close(self) -> None:
+        """Hang up, when what was asked is answered."""
+        await self.writes.close()
+        await self.reads.close()
+
+
+class Shard(Struct, frozen=True):
+    """What all its keys begin with, and their slot."""
+
+    number: int
+    tag: str
+    slot: int
+
+    def key(self, kind: str, name: str = "") -> str:
+        """The key of something in this shard."""
+        return f"{self.tag}{kind}:{name}"
+
+
+def shards_of(settings: Settings, count: int) -> list[Shard]:
+    """Tags whose slots are spread evenly."""
+    found: list[Shard] = []
+    for number in itertools.count():
+        tag = f"{settings.prefix}:{{{number}}}:"
+        slot = key_slot(tag.encode())
+        if slot * count // REDIS_CLUSTER_HASH_SLOTS == len(found):
+            found.append(Shard(len(found), tag, slot))
+        if len(found) == count:
+            return found
+    raise AssertionError
+
+
+class Nodes:
+    """All servers of a store. One, or the masters of a cluster."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seed = Node(settings, None)
+        self._nodes: dict[Address | None, Node] = {None: self._seed}
+        self._slots: list[tuple[int, int, Address]] = []
+        self._asked = -1.0
+        self.shards = shards_of(settings, settings.shards if settings.cluster else 1)
+
+    @property
+    def all(self) -> list[Node]:
+        """Every server there is a connection to."""
+        return [*self._nodes.values()]
+
+    def shard(self, name: str) -> Shard:
+        """Where something of that name is kept."""
+        return self.shards[crc32(name.encode()) % len(self.shards)]
+
+    def node(self, shard: Shard) -> Node:
+        """The server of a shard, as far as is known."""
+        return self.at(shard.slot)
+
+    def at(self, slot: int) -> Node:
+        """The server of a slot. Lost if none is known for it."""
+        if not self._settings.cluster:
+            return self._seed
+        for first, last, address in self._slots:
+            if first <= slot <= last:
+                return self._node(address)
+        raise Lost(f"nobody serves slot {slot}")
+
+    def _node(self, address: Address) -> Node:
+        if address not in self._nodes:
+            self._nodes[address] = Node(self._settings, address)
+        return self._nodes[address]
+
+    async def look(self) -> bool:
+        """Ask a cluster who serves what; anybody who answers will do. Whether that is news.
+
+        Lost if nobody answers.
+        """
+        if not self._settings.cluster or time.monotonic() < self._asked + 0.2:
+            return False
+        self._asked = time.monotonic()
+        told = [address for address in self._nodes if address is not None]
+        for address in [*random.sample(told, len(told)), None]:
+            try:
+                rows = await self._nodes[address].reads.do("CLUSTER", "SLOTS")
+            except Lost:
+                continue
+            before, self._slots = (
+                self._slots,
+                sorted(_range(row, self._seed_host()) for row in rows),
+            )
+            return before != self._slots
+        raise Lost("no server of the cluster answers")
+
+    def _seed_host(self) -> str:
+        return str(parse_url(self._settings.url).get("host", "localhost"))
+
+    async def close(self) -> None:
+        """Hang up everywhere."""
+        for node in self._nodes.values():
+            await node.close()
+
+
+def _range(row: list[Any], host: str) -> tuple[int, int, Address]:
+    """A row of CLUSTER SLOTS: first, last, the master, its replicas. A master that does not know
+    its own name leaves it empty: it is the one that was asked.
+    """
+    first, last, master = row[0], row[1], row[2]
+    return first, last, (master[0].decode() or host, master[1])
