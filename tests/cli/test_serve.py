@@ -77,8 +77,12 @@ def test_wrong_input_is_one_line(unbroken, arguments, words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[server]\nport = 70000\n", "port=70000"),
-        ("[server]\nprot = 80\n", "prot"),
+        ("[server]\nport = 70000\n", "line 2: [server] port=70000"),
+        ("[server]\n# why\nport = 'x'\n", "line 3: [server] Expected `int`"),
+        ("[keys.phone]\nusd = 1\ntoken = 2\n", "line 3: [keys.phone]"),
+        ("[limits.openai]\n\nrpm = 'many'\n", "line 3: [limits.openai]"),
+        ("[routes]\na = ['x/y']\nb = [3]\n", "line 3: [routes.b]"),
+        ("[server]\nhost = '::1'\nprot = 80\n", "line 3"),
         ("[server]\ngrace = 'long'\n", "grace"),
         ("[server\n", "line 1"),
         ("server = 3\n", "is a table"),

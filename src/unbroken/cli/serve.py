@@ -35,13 +35,14 @@ def run(args: Namespace) -> int:
 
     try:
         from unbroken.server.serving import may_listen, serve
-        from unbroken.server.settings import load
+        from unbroken.server.settings import key_limits, load
     except ImportError as error:
         raise ConfigurationError(
             "serving needs the extra `server`", hint="pip install 'unbroken[server]'"
         ) from error
     given = {name: getattr(args, name) for name in ("host", "port", "store", "drain")}
-    settings = load(environment(), {k: v for k, v in given.items() if v is not None})
+    env = environment()
+    settings = load(env, {k: v for k, v in given.items() if v is not None})
     if not asyncio.run(may_listen(settings)):
         raise ConfigurationError(
             f"without a key only this machine may ask, and {settings.host} is more than that",
@@ -49,4 +50,4 @@ def run(args: Namespace) -> int:
         )
     where = f"http://{settings.host}:{settings.port}"
     print(f"answers on {where}  (store: {settings.store}; Ctrl-C stops)", flush=True)
-    return serve(settings)
+    return serve(settings, key_limits(env))

@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import pkgutil
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -26,13 +26,13 @@ from starlette.types import Receive, Scope, Send
 
 from unbroken.client._async import AsyncClient
 from unbroken.client._plan import configured, default_model, environment
-from unbroken.errors import BadRequest, NotFound, StreamMissing
+from unbroken.errors import BadRequest, NotFound, Overloaded, StreamMissing
 from unbroken.messages import Request
 from unbroken.metrics.prometheus import Board
 from unbroken.server import protocols
 from unbroken.server.answers import Answers
 from unbroken.server.feed import Feed
-from unbroken.server.keys import Caller, Keys
+from unbroken.server.keys import Allowance, Caller, Keys
 from unbroken.server.produce import Outcome
 from unbroken.server.records import Asked, OnDisconnect
 from unbroken.server.settings import Settings
@@ -59,13 +59,14 @@ class Gateway:
         *,
         client: AsyncClient | None = None,
         settings: Settings | None = None,
+        key_limits: Mapping[str, Allowance] | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        self.keys, self.board = Keys(store), Board()
+        self.keys, self.board = Keys(store, key_limits), Board()
         self.client = client or AsyncClient()
         self.answers = Answers(store, self.client, self._told)
         self.answers.keep(self.settings.keep_days, self.settings.keep_bytes)
-        self.default_model = default_model(environment())
+        self.default_model = (self.settings.models or [default_model(environment())])[0]
         self._app = Starlette(
             routes=found_routes(), middleware=self._middleware(), lifespan=self._lifespan
         )
@@ -121,6 +122,7 @@ class Gateway:
         caller = await self.caller(http)
         await self.keys.admit(caller)
         wishes, request = wishes_of(request)
+        self._check([request.model, *wishes.fallbacks])
         asked = Asked(
             models=[request.model, *wishes.fallbacks],
             request=msgspec.structs.replace(request, include_usage=True),
@@ -131,6 +133,17 @@ class Gateway:
         )
         key = http.headers.get("idempotency-key", "")
         return await self.answers.start(asked, caller.owner, key, _labels(asked))
+
+    def _check(self, models: list[str]) -> None:
+        """Whether these may be asked, now. NotFound, Overloaded."""
+        allowed = self.settings.models
+        for model in models:
+            if allowed and model not in allowed:
+                said = f"the model {model!r} is not served here; there are: {', '.join(allowed)}"
+                raise NotFound(said, status=404, code="model_not_found")
+        if len(self.answers.producers) >= self.settings.max_streams:
+            said = f"{self.settings.max_streams} answers are under way here, and no more may be"
+            raise Overloaded(said, status=503, code="too_many_streams", retry_after=1.0)
 
     def feed(self, source: AsyncGenerator[bytes, None], stream: str) -> Feed:
         """The response that sends what is read of a stream."""
@@ -163,7 +176,8 @@ class Gateway:
 
     def models(self) -> list[str]:
         """The names that `model` may have: routes, defaults, the simulator."""
-        return list(dict.fromkeys([*self.client.routes, *configured(environment()), "sim/demo"]))
+        found = [*self.client.routes, *configured(environment()), "sim/demo"]
+        return self.settings.models or list(dict.fromkeys(found))
 
     async def _told(self, asked: Asked, outcome: Outcome) -> None:
         """An answer is over."""

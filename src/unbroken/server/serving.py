@@ -7,12 +7,14 @@ go with a clean end and its leases with them, so that another process goes on at
 import asyncio
 import gc
 import signal
+from collections.abc import Mapping
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from unbroken.server.gateway import Gateway
-from unbroken.server.keys import Keys
+from unbroken.server.keys import Allowance, Keys
 from unbroken.server.settings import Settings
 from unbroken.stores import registry
 
@@ -35,6 +37,37 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+MAX_HEAD = 64 * 1024
+"""Bytes of a request's line and headers: nginx takes 32 KB, Node 16 KB; uvicorn any number."""
+
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
+
+
+class _Bounded(HttpToolsProtocol):
+    """HTTP whose heads are bounded."""
+
+    _head = 0
+    _in_head = True
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head, self._head = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its body follows."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Some of it has come."""
+        super().data_received(data)
+        self._head += len(data)
+        if self._in_head and self._head > MAX_HEAD and not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -47,13 +80,14 @@ async def may_listen(settings: Settings) -> bool:
         return bool(await Keys(store).all())
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, key_limits: Mapping[str, Allowance]) -> int:
     """Serve until a signal; the exit code."""
-    gateway = Gateway(registry.open(settings.store), settings=settings)
+    gateway = Gateway(registry.open(settings.store), settings=settings, key_limits=key_limits)
     config = uvicorn.Config(
         gateway,
         host=settings.host,
         port=settings.port,
+        http=_Bounded,
         log_level="warning",
         timeout_graceful_shutdown=int(settings.drain) + 5,
     )

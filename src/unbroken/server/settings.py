@@ -6,19 +6,23 @@
     store = "sqlite:///answers.db"
     keep_days = 30
     cors = ["https://chat.example"]
+    models = ["fast", "sim/demo"]
 
-Routes and limits stand in tables of their own, which the client reads (`client/_config.py`).
+    [keys.phone]
+    usd = 5
+
+Routes and limits of providers stand in tables of their own, which the client reads
+(`client/_config.py`). Keys are made by `unbroken keys create`; their limits may stand here.
 """
 
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from unbroken.client._config import FILE, VARIABLE
+from unbroken.client._file import find
 from unbroken.errors import ConfigurationError
+from unbroken.server.keys import Allowance
 from unbroken.server.records import OnDisconnect
 
 
@@ -28,7 +32,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `on_disconnect`: what becomes of an answer of the SDK endpoints and of `/stream` when its last
     reader leaves (`server/wishes.py`); `grace`: how long it waits for one to come back. `drain`:
     the time that open answers get when the server is stopped. `keep_days` and `keep_bytes` bound
-    what is stored; None keeps all. `cors`: the origins whose pages may ask, `*` for any.
+    what is stored; None keeps all. `max_streams` bounds the answers that this process produces at a
+    time. `cors`: the origins whose pages may ask, `*` for any. `models`: the models and routes that
+    may be asked, the first of them when none is named; all if there are none.
     """
 
     host: str = "127.0.0.1"
@@ -39,12 +45,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain: float = 10.0
     heartbeat: float = 15.0
     max_body: int = 32 * 1024 * 1024
+    max_streams: int = 10_000
     keep_days: float | None = None
     keep_bytes: int | None = None
     cors: list[str] = []
+    models: list[str] = []
 
     def __post_init__(self) -> None:
-        for name in ("grace", "drain", "heartbeat", "max_body", "keep_days", "keep_bytes"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name}={value} must be more than 0")
@@ -52,23 +60,40 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"port={self.port} is no port")
 
 
+_POSITIVE = ("grace", "drain", "heartbeat", "max_body", "max_streams", "keep_days", "keep_bytes")
+
+
 def load(env: Mapping[str, str], given: Mapping[str, object], directory: str = ".") -> Settings:
-    """The table in the file that UNBROKEN_CONFIG names, or in `unbroken.toml` here, with what was
-    `given` over it. ConfigurationError names the file and the place.
+    """The `[server]` table; over it UNBROKEN_PORT and so on, a variable for each name; over them
+    what was `given`. ConfigurationError names the line or the variable.
     """
-    path = Path(env.get(VARIABLE) or Path(directory, FILE))
-    table = _table(path) if path.is_file() else {}
-    try:
-        return msgspec.convert({**table, **given}, Settings)
-    except (msgspec.ValidationError, ValueError) as error:
-        raise ConfigurationError(f"{path} [server]: {error}") from error
+    file = find(env, directory)
+    table = file.table("server")
+    if table:
+        file.value(Settings, "server")
+    return msgspec.convert({**table, **_variables(env), **given}, Settings)
 
 
-def _table(path: Path) -> dict[str, object]:
+def key_limits(env: Mapping[str, str], directory: str = ".") -> dict[str, Allowance]:
+    """The `[keys.NAME]` tables: what keys may use in a day, whatever they were made with."""
+    file = find(env, directory)
+    return {name: file.value(Allowance, "keys", name) for name in file.table("keys")}
+
+
+def _variables(env: Mapping[str, str]) -> dict[str, object]:
+    """What the environment says. Lists are written with commas."""
+    found: dict[str, object] = {}
+    for field in msgspec.structs.fields(Settings):
+        variable = f"UNBROKEN_{field.name.upper()}"
+        if said := env.get(variable):
+            listed = isinstance(field.default_factory, type)
+            value = [one.strip() for one in said.split(",")] if listed else said
+            found[field.name] = _converted(field.name, value, variable)
+    return found
+
+
+def _converted(name: str, value: object, variable: str) -> object:
     try:
-        table = tomllib.loads(path.read_text("utf-8")).get("server", {})
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
-    if not isinstance(table, dict):
-        raise ConfigurationError(f"{path}: [server] is a table")
-    return table
+        return getattr(msgspec.convert({name: value}, Settings, strict=False), name)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{variable}: {error}") from error
