@@ -112,8 +112,13 @@ def shared_url():
     return server.url
 
 
-def fresh(clock=None, url="", **options):
-    """A store on empty ground."""
+def fresh_url(url="", **options):
+    """The URL of empty ground."""
     options = {"prefix": f"t{os.getpid()}-{time.time_ns()}-{next(_numbers)}", **options}
     query = "&".join(f"{name}={value}" for name, value in options.items())
-    return RedisStore(settings_of(f"{url or shared_url()}?{query}"), clock)
+    return f"{url or shared_url()}?{query}"
+
+
+def fresh(clock=None, url="", **options):
+    """A store on empty ground."""
+    return RedisStore(settings_of(fresh_url(url, **options)), clock)

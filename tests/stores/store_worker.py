@@ -1,4 +1,4 @@
-"""What the tests of stores run in processes of their own: `store_worker.py WORK PATH ...`.
+"""What the tests of stores run in processes of their own: `store_worker.py WORK URL ...`.
 
 What is acknowledged is printed at once, so that the killer knows what must survive.
 """
@@ -9,17 +9,17 @@ import sys
 import time
 
 from unbroken.errors import OffsetConflict, StreamClosed
+from unbroken.stores import registry
 from unbroken.stores.base import End, NewStream
-from unbroken.stores.sqlite import SqliteStore
 
 
 def say(*words):
     print(*words, flush=True)
 
 
-async def produce(path, name, *streams):
+async def produce(url, name, *streams):
     """Append to all streams at once until killed, each record saying where it should stand."""
-    async with SqliteStore(path) as store:
+    async with registry.open(url) as store:
 
         async def one(stream):
             lease = await store.acquire(stream, name, 60)
@@ -33,10 +33,10 @@ async def produce(path, name, *streams):
         await asyncio.gather(*map(one, streams))
 
 
-async def contend(path, name, stream, seconds):
+async def contend(url, name, stream, seconds):
     """Fight for one stream: take over what has run out, sleep too long, come back and try."""
     dice, until, refused = random.Random(name), time.monotonic() + float(seconds), 0
-    async with SqliteStore(path) as store:
+    async with registry.open(url) as store:
         while time.monotonic() < until:
             lease = await store.acquire(stream, name, 0.02)
             if lease is None:
@@ -54,9 +54,9 @@ async def contend(path, name, stream, seconds):
     say("refused", refused)
 
 
-async def follow(path, stream):
+async def follow(url, stream):
     """Print each record when it comes."""
-    async with SqliteStore(path) as store:
+    async with registry.open(url) as store:
         page = await store.read(stream)
         say("ready", len(page.records))
         while not page.closed:
@@ -67,16 +67,16 @@ async def follow(path, stream):
         say("end", page.end.state)
 
 
-async def create(path, name, key):
+async def create(url, name, key):
     """Create a stream with a key, as others do at the same time."""
-    async with SqliteStore(path) as store:
+    async with registry.open(url) as store:
         created = await store.create(NewStream(name, "ann", key=key), [b"request"], name, 10)
         say(created.stream.id, created.fresh)
 
 
-async def stop(path, stream):
+async def stop(url, stream):
     """Produce until somebody, anywhere, asks to stop."""
-    async with SqliteStore(path) as store:
+    async with registry.open(url) as store:
         lease = await store.acquire(stream, "worker", 60)
         say("ready")
         asked = await store.cancelled(stream, 20)

@@ -1,4 +1,4 @@
-"""One SQLite file and several real processes: killed, revived, racing, waking each other."""
+"""One store and several real processes: killed, revived, racing, waking each other."""
 
 import asyncio
 import os
@@ -10,12 +10,20 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from redis_server import fresh_url
 
+from unbroken.stores import registry
 from unbroken.stores.base import End, NewStream
 from unbroken.stores.sqlite import SqliteStore
 
 WORKER = Path(__file__).with_name("store_worker.py")
 SOON = 30
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request, tmp_path):
+    """An empty store that several processes can open."""
+    return fresh_url() if request.param == "redis" else f"sqlite:///{tmp_path}/new/s.db"
 
 
 @asynccontextmanager
@@ -61,10 +69,10 @@ async def follow(store, stream):
     return records
 
 
-async def killed_producer(path, streams, delay):
+async def killed_producer(url, streams, delay):
     """What a producer had been told was stored when it was killed."""
     acknowledged = {}
-    async with worker("produce", path, "p", *streams) as process:
+    async with worker("produce", url, "p", *streams) as process:
         await line(process)
         asyncio.get_running_loop().call_later(delay, os.kill, process.pid, signal.SIGKILL)
         out = await asyncio.wait_for(process.stdout.read(), SOON)
@@ -74,17 +82,17 @@ async def killed_producer(path, streams, delay):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_killed_producer_loses_nothing_that_was_acknowledged_or_read(tmp_path, seed):
-    dice, path, streams = random.Random(seed), tmp_path / "s.db", [f"s{n}" for n in range(5)]
+def test_a_killed_producer_loses_nothing_that_was_acknowledged_or_read(url, seed):
+    dice, streams = random.Random(seed), [f"s{n}" for n in range(5)]
 
     async def story():
-        async with SqliteStore(str(path)) as store:
+        async with registry.open(url) as store:
             for stream in streams:
                 await store.create(NewStream(stream))
             followers = [asyncio.ensure_future(follow(store, stream)) for stream in streams]
             acknowledged = {}
             for _ in range(5):
-                acknowledged |= await killed_producer(path, streams, dice.uniform(0, 0.15))
+                acknowledged |= await killed_producer(url, streams, dice.uniform(0, 0.15))
                 for stream, tail in acknowledged.items():
                     assert (await store.info(stream)).tail >= tail > 0
             for stream in streams:
@@ -100,13 +108,11 @@ def test_a_killed_producer_loses_nothing_that_was_acknowledged_or_read(tmp_path,
     asyncio.run(story())
 
 
-def test_producers_that_fight_for_a_stream_never_mix(tmp_path):
-    path = tmp_path / "s.db"
-
+def test_producers_that_fight_for_a_stream_never_mix(url):
     async def story():
-        async with SqliteStore(str(path)) as store:
+        async with registry.open(url) as store:
             await store.create(NewStream("s"))
-            fights = (finished("contend", path, f"p{n}", "s", 2) for n in range(4))
+            fights = (finished("contend", url, f"p{n}", "s", 2) for n in range(4))
             outs = await asyncio.gather(*fights)
             records = await whole(store, "s")
         told = [told.split(" ", 2) for out in outs for told in out if told.startswith("stored")]
@@ -122,12 +128,10 @@ def test_producers_that_fight_for_a_stream_never_mix(tmp_path):
     asyncio.run(story())
 
 
-def test_a_key_makes_one_stream_over_all_processes(tmp_path):
-    path = tmp_path / "new" / "s.db"
-
+def test_a_key_makes_one_stream_over_all_processes(url):
     async def story():
-        outs = await asyncio.gather(*(finished("create", path, f"s{n}", "k") for n in range(6)))
-        async with SqliteStore(str(path)) as store:
+        outs = await asyncio.gather(*(finished("create", url, f"s{n}", "k") for n in range(6)))
+        async with registry.open(url) as store:
             streams = (await store.find("ann")).streams
 
         assert sorted(out[0].split()[1] for out in outs) == ["False"] * 5 + ["True"]
@@ -137,13 +141,11 @@ def test_a_key_makes_one_stream_over_all_processes(tmp_path):
     asyncio.run(story())
 
 
-def test_a_follower_in_another_process_is_woken(tmp_path):
-    path = tmp_path / "s.db"
-
+def test_a_follower_in_another_process_is_woken(url):
     async def story():
-        async with SqliteStore(str(path)) as store:
+        async with registry.open(url) as store:
             await store.create(NewStream("s"))
-            async with worker("follow", path, "s") as process:
+            async with worker("follow", url, "s") as process:
                 told = [await line(process)]
                 for at in range(5):
                     await store.append("s", [b"%d" % at], at)
@@ -156,13 +158,11 @@ def test_a_follower_in_another_process_is_woken(tmp_path):
     asyncio.run(story())
 
 
-def test_a_producer_in_another_process_is_asked_to_stop(tmp_path):
-    path = tmp_path / "s.db"
-
+def test_a_producer_in_another_process_is_asked_to_stop(url):
     async def story():
-        async with SqliteStore(str(path)) as store:
+        async with registry.open(url) as store:
             await store.create(NewStream("s"))
-            async with worker("stop", path, "s") as process:
+            async with worker("stop", url, "s") as process:
                 ready = await line(process)
                 assert await store.cancel("s")
                 assert [ready, await line(process)] == ["ready", "True"]
@@ -171,11 +171,9 @@ def test_a_producer_in_another_process_is_asked_to_stop(tmp_path):
     asyncio.run(story())
 
 
-def test_what_another_process_deleted_is_gone_for_those_who_follow_it(tmp_path):
-    path = str(tmp_path / "s.db")
-
+def test_what_another_process_deleted_is_gone_for_those_who_follow_it(url):
     async def story():
-        async with SqliteStore(path) as here, SqliteStore(path) as there:
+        async with registry.open(url) as here, registry.open(url) as there:
             await here.create(NewStream("s"), [b"a"])
             assert not await here.wait("s", 1, 0.01)
             await here.append("s", [b"b"], 1)

@@ -73,14 +73,14 @@ class Lists:
 
     async def orphans(self, limit: int, now: str) -> list[StreamInfo]:
         """Those waiting longest first."""
-        if time.monotonic() < self._calls.troubled + CALM:
-            return []
         answers = await asyncio.gather(
             *(
                 self._calls.read(shard, scripts.ORPHANS, [shard.key("open")], now, limit)
                 for shard in self._calls.nodes.shards
             )
         )
+        if time.monotonic() < self._calls.troubled + CALM:
+            return []
         names = [name.decode() for answer in answers for name in answer[2]]
         when = max(float(answer[1]) for answer in answers)
         lost = [row.info for row in await self._rows(names) if row.info.orphaned(when)]

@@ -1,0 +1,720 @@
+"""What is the Redis store's own: outages, losses, clusters, replicas, TLS, and what it costs."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import ssl
+import subprocess
+
+import pytest
+from redis_server import RedisServer, fresh, program, shared_url
+
+from unbroken.errors import (
+    ConfigurationError,
+    OffsetConflict,
+    OffsetUnknown,
+    StoreError,
+    StreamMissing,
+)
+from unbroken.stores import registry
+from unbroken.stores._redis_nodes import Settings, settings_of, shards_of
+from unbroken.stores._redis_sent import KEPT, Sent
+from unbroken.stores._redis_watch import IDLE, RECENT, Head, Message, Watch, message
+from unbroken.stores.base import Ack, End, NewStream, Page, Record, Search
+
+ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+DONE = End("complete")
+
+
+@pytest.fixture
+def server(tmp_path):
+    with RedisServer(tmp_path, *ALWAYS) as running:
+        yield running
+
+
+async def ask(store, *command):
+    """A plain command, by the store's own connection."""
+    return await store._calls.nodes.all[0].reads.do(*command)
+
+
+async def whole(store, stream):
+    records, page = [], await store.read(stream)
+    while page.records:
+        records += page.records
+        page = await store.read(stream, page.next)
+    return [record.data for record in records]
+
+
+async def followed(store, stream):
+    """What a follower sees, from the beginning to the end."""
+    found, page = [], await store.read(stream)
+    while True:
+        found += page.records
+        if page.closed:
+            return [record.data for record in found]
+        await store.wait(stream, page.next, 30)
+        page = await store.read(stream, page.next)
+
+
+async def produced(store, lease, count, pause=0.005):
+    """Numbers, each when the one before is stored."""
+    at = lease.tail
+    for number in range(count):
+        at = (await store.append(lease.stream, [b"%d" % number], at, lease.fence)).tail
+        await asyncio.sleep(pause)
+    await store.close(lease.stream, DONE, at, lease.fence)
+
+
+NUMBERS = [b"%d" % number for number in range(60)]
+
+
+# Outages
+
+
+@pytest.mark.parametrize("away", [0.0, 0.7])
+def test_a_killed_redis_comes_back_and_nobody_has_noticed(server, away):
+    async def story():
+        async with fresh(url=server.url) as here, fresh(url=server.url, prefix="x") as one:
+            async with fresh(url=server.url, prefix="x") as other:
+                lease = (await one.create(NewStream("s"), (), "p", 60)).lease
+                reading = asyncio.gather(*(followed(store, "s") for store in (one, other, other)))
+                writing = asyncio.ensure_future(produced(one, lease, 60))
+                for _ in range(3):
+                    await asyncio.sleep(0.06)
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.sleep(away)
+                    await asyncio.to_thread(server.start)
+                await writing
+                assert await asyncio.wait_for(reading, 30) == [NUMBERS] * 3
+                assert (await here.find(None)).streams == []
+
+    asyncio.run(story())
+
+
+def test_a_redis_that_stays_away_is_told_to_everybody(server):
+    async def story():
+        async with fresh(url=server.url, patience=1) as store:
+            lease = (await store.create(NewStream("s"), (), "p", 60)).lease
+            waiting = asyncio.ensure_future(store.wait("s", 0, 30))
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(server.kill)
+            for call in (store.append("s", [b"a"], 0, lease.fence), store.read("s"), waiting):
+                with pytest.raises(StoreError, match="away for 1 s"):
+                    await asyncio.wait_for(call, 20)
+
+    asyncio.run(story())
+
+
+def test_a_store_that_can_not_be_opened_says_so():
+    async def story():
+        with pytest.raises(StoreError, match="away"):
+            async with fresh(url="redis://127.0.0.1:1", patience=0.2):
+                pass
+
+    asyncio.run(story())
+
+
+class Road:
+    """A road to Redis that can break behind the next command: it gets there, no answer comes."""
+
+    def __init__(self, port):
+        self.port, self.broken = port, 0
+        self._break, self._carriers = False, set()
+
+    async def __aenter__(self):
+        self._front = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{self._front.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_):
+        self._front.close()
+        await asyncio.gather(*self._carriers)
+
+    def break_behind_the_next(self):
+        self._break = True
+
+    async def _carry(self, reader, writer):
+        self._carriers.add(asyncio.current_task())
+        inner, outer = await asyncio.open_connection("127.0.0.1", self.port)
+        back = asyncio.ensure_future(self._back(inner, writer))
+        while data := await reader.read(65536):
+            breaks, self._break = self._break, False
+            if breaks:
+                back.cancel()
+            outer.write(data)
+            if breaks:
+                await asyncio.sleep(0.05)
+                self.broken += 1
+                break
+        back.cancel()
+        for end in (outer, writer):
+            end.close()
+            await end.wait_closed()
+
+    async def _back(self, inner, writer):
+        while data := await inner.read(65536):
+            writer.write(data)
+
+
+def test_a_call_whose_answer_was_lost_is_not_done_twice(server):
+    calls = (
+        lambda store: store.create(NewStream("s"), [b"a"], "p", 10),
+        lambda store: store.append("s", [b"b", b"c"], 1, 1),
+        lambda store: store.append("s", [b"d"], 3, 1, DONE),
+        lambda store: store.delete("t"),
+    )
+
+    async def story():
+        results = []
+        async with Road(server.port) as road, fresh(url=road.url) as store:
+            await store.create(NewStream("t"))
+            for call in calls:
+                road.break_behind_the_next()
+                results.append(await call(store))
+            results[0] = (results[0].fresh, results[0].lease.tail)
+            return results, await whole(store, "s"), road.broken
+
+    assert asyncio.run(story()) == (
+        [(True, 1), Ack(3), Ack(4), None],
+        [b"a", b"b", b"c", b"d"],
+        4,
+    )
+
+
+def test_after_an_outage_nobody_is_an_orphan_until_leases_could_be_renewed(server):
+    async def story():
+        async with fresh(url=server.url) as store:
+            await store.create(NewStream("s"), (), "p", 0.01)
+            await asyncio.sleep(0.05)
+            before = [info.id for info in await store.orphans()]
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            return before, await store.orphans()
+
+    assert asyncio.run(story()) == (["s"], [])
+
+
+# Losses
+
+
+async def cut_off(store, stream, count):
+    """Take the last records away, as a fail-over to a replica that lagged does."""
+    shard, (h, s) = store._place(stream, "h", "s")
+    for id, _ in await ask(store, "XREVRANGE", s, "+", "-", "COUNT", count):
+        await ask(store, "XDEL", s, id)
+    tail = int(await ask(store, "HGET", h, "tail")) - count
+    await ask(store, "HSET", h, "tail", tail, "by", "")
+    # a stream's last id stays behind unless it is set back, too
+    last = (await ask(store, "XREVRANGE", s, "+", "-", "COUNT", 1))[0][0]
+    await ask(store, "XSETID", s, last)
+
+
+def test_a_producer_brings_back_what_redis_has_lost():
+    async def story():
+        async with fresh() as store:
+            lease = (await store.create(NewStream("s"), [b"a"], "p", 60)).lease
+            await store.append("s", [b"b"], 1, lease.fence)
+            await store.append("s", [b"c", b"d"], 2, lease.fence)
+            await cut_off(store, "s", 3)
+            assert await whole(store, "s") == [b"a"]
+            assert await store.append("s", [b"e"], 4, lease.fence) == Ack(5)
+            return await whole(store, "s")
+
+    assert asyncio.run(story()) == [b"a", b"b", b"c", b"d", b"e"]
+
+
+def test_a_producer_that_can_not_bring_it_back_is_told():
+    async def story():
+        async with fresh(prefix="lost") as one, fresh(prefix="lost") as other:
+            await one.create(NewStream("s"), [b"a", b"b"], "p", 60)
+            await cut_off(one, "s", 1)
+            with pytest.raises(OffsetConflict, match="not the tail 1"):
+                await other.append("s", [b"c"], 2, 1)
+            await one.delete("s")
+
+    asyncio.run(story())
+
+
+def test_followers_of_what_was_lost_wait_for_it_or_are_told(server):
+    async def story():
+        async with (
+            fresh(url=server.url, prefix="x") as one,
+            fresh(url=server.url, prefix="x") as two,
+        ):
+            lease = (await one.create(NewStream("s"), [b"a", b"b", b"c"], "p", 60)).lease
+            assert not await two.wait("s", 3, 0.01)
+            await cut_off(one, "s", 2)
+            two._followed._failed([one._place("s", "h")[1][0]])  # as after a broken connection
+            waiting = asyncio.ensure_future(two.wait("s", 3, 30))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            await one.append("s", [b"d"], 3, lease.fence)
+            assert await asyncio.wait_for(waiting, 10)
+            assert await whole(two, "s") == [b"a", b"b", b"c", b"d"]
+
+            await cut_off(one, "s", 2)
+            two._followed._failed([one._place("s", "h")[1][0]])
+            with pytest.raises(OffsetUnknown, match="lost it from 2 on"):
+                await asyncio.wait_for(two.wait("s", 4, 30), 20)
+
+    asyncio.run(story())
+
+
+def test_followers_are_told_when_another_producer_has_written_other_records():
+    async def story():
+        async with fresh(prefix="y") as one, fresh(prefix="y") as two:
+            await one.create(NewStream("s"), [b"a", b"b", b"c"])
+            assert not await two.wait("s", 3, 0.01)
+            waiting = asyncio.ensure_future(two.wait("s", 3, 30))
+            await cut_off(one, "s", 2)
+            lease = await one.acquire("s", "q", 10)
+            await one.append("s", [b"B", b"C", b"D"], 1, lease.fence)
+            with pytest.raises(OffsetUnknown, match="others now"):
+                await asyncio.wait_for(waiting, 20)
+            assert await followed_to(two, "s", 4) == [b"a", b"B", b"C", b"D"]
+            await one.delete("s")
+
+    asyncio.run(story())
+
+
+async def followed_to(store, stream, tail):
+    assert await store.wait(stream, 0, 10)
+    found = await whole(store, stream)
+    assert len(found) == tail
+    return found
+
+
+def test_other_records_are_found_out_after_a_broken_connection_as_well():
+    async def story():
+        async with fresh(prefix="z") as one, fresh(prefix="z") as two:
+            await one.create(NewStream("s"), [b"a", b"b", b"c"])
+            assert not await two.wait("s", 3, 0.01)
+            for listener in two._followed._listeners.values():
+                listener.leave(one._place("s", "h")[1][0])
+            await cut_off(one, "s", 2)
+            lease = await one.acquire("s", "q", 10)
+            await one.append("s", [b"B", b"C", b"D"], 1, lease.fence)
+            two._followed._watches.fail(["s"])
+            with pytest.raises(OffsetUnknown, match="others now"):
+                await asyncio.wait_for(two.wait("s", 3, 5), 20)
+            await one.delete("s")
+
+    asyncio.run(story())
+
+
+def test_a_redis_without_persistence_forgets_and_everybody_is_told(tmp_path):
+    async def story(server):
+        async with fresh(url=server.url) as store:
+            lease = (await store.create(NewStream("s"), [b"a"], "p", 60)).lease
+            waiting = asyncio.ensure_future(store.wait("s", 1, 30))
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            calls = (waiting, store.append("s", [b"b"], 1, lease.fence), store.read("s", 1))
+            for call in (*calls, store.renew(lease, 10)):
+                with pytest.raises(StreamMissing):
+                    await asyncio.wait_for(call, 20)
+
+    with RedisServer(tmp_path) as server:
+        asyncio.run(story(server))
+
+
+def test_records_that_were_dropped_out_of_the_middle_are_told():
+    async def story():
+        async with fresh() as store:
+            await store.create(NewStream("s"), [b"a", b"b", b"c"])
+            await ask(store, "XDEL", store._place("s", "s")[1][0], "2-0")
+            with pytest.raises(StoreError, match="gone from Redis"):
+                await store.read("s")
+
+    asyncio.run(story())
+
+
+def test_a_redis_that_drops_what_it_likes_is_refused(tmp_path):
+    with RedisServer(tmp_path, "--maxmemory-policy", "allkeys-lru") as server:
+        with pytest.raises(ConfigurationError, match="noeviction"):
+            asyncio.run(fresh(url=server.url).__aenter__())
+
+
+# Followers
+
+
+def test_many_followers_share_one_connection_and_one_subscription():
+    async def story():
+        async with fresh() as store:
+            for number in range(20):
+                await store.create(NewStream(f"s{number}"), (), "p", 60)
+            before = await ask(store, "CLIENT", "LIST")
+            names = [f"s{number % 20}" for number in range(200)]
+            reading = asyncio.gather(*(followed(store, name) for name in names))
+            await asyncio.sleep(0.2)
+            during = await ask(store, "CLIENT", "LIST")
+            for number in range(20):
+                await store.append(f"s{number}", [b"a"], 0, 1, DONE)
+            assert await asyncio.wait_for(reading, 20) == [[b"a"]] * 200
+            return len(during.splitlines()) - len(before.splitlines())
+
+    assert asyncio.run(story()) == 1
+
+
+def test_followers_that_keep_up_ask_redis_nothing():
+    async def story():
+        async with fresh(prefix="q") as one, fresh(prefix="q") as two:
+            lease = (await one.create(NewStream("s"), (), "p", 60)).lease
+            await two.wait("s", 0, 0.01)
+            before, at = two._calls.nodes.all[0].reads.trips, 0
+            for _ in range(20):
+                waiting = asyncio.ensure_future(two.wait("s", at, 10))
+                at = (await one.append("s", [b"x"], at, lease.fence)).tail
+                assert await waiting
+                assert (await two.read("s", at - 1)).records == [Record(at, b"x")]
+            await one.delete("s")
+            return two._calls.nodes.all[0].reads.trips - before
+
+    assert asyncio.run(story()) == 0
+
+
+def test_many_appends_share_round_trips():
+    async def story():
+        async with fresh() as store:
+            for number in range(100):
+                await store.create(NewStream(f"s{number}"))
+            before = store._calls.nodes.all[0].writes.trips
+            await asyncio.gather(*(store.append(f"s{n}", [b"a"], 0) for n in range(100)))
+            return store._calls.nodes.all[0].writes.trips - before
+
+    assert asyncio.run(story()) <= 3
+
+
+def test_streams_that_nobody_follows_any_more_are_not_listened_to():
+    async def story():
+        async with fresh() as store:
+            for number in range(IDLE + 5):
+                await store.create(NewStream(f"s{number}"))
+                await store.wait(f"s{number}", 0, 0)
+            (listener,) = store._followed._listeners.values()
+            return len(listener), len(store._followed._watches), len(store._followed._streams)
+
+    assert asyncio.run(story()) == (IDLE, IDLE, IDLE)
+
+
+def test_long_records_are_announced_and_read_from_redis():
+    async def story():
+        async with fresh(prefix="long") as one, fresh(prefix="long") as two:
+            await one.create(NewStream("s"))
+            reading = asyncio.ensure_future(followed(two, "s"))
+            await asyncio.sleep(0.05)
+            await one.append("s", [b"x" * 100_000, b"y"], 0)
+            await one.append("s", [b"z"], 2, 0, DONE)
+            found = await asyncio.wait_for(reading, 20)
+            await one.delete("s")
+            return [len(data) for data in found]
+
+    assert asyncio.run(story()) == [100_000, 1, 1]
+
+
+def test_who_waits_when_the_store_is_closed_is_woken():
+    async def story():
+        async with fresh() as store:
+            await store.create(NewStream("s"))
+            waiting = asyncio.ensure_future(store.wait("s", 0, 30))
+            await asyncio.sleep(0.05)
+        with pytest.raises(StoreError, match="closed"):
+            await asyncio.wait_for(waiting, 10)
+        with pytest.raises(StoreError, match="closed"):
+            await store.info("s")
+
+    asyncio.run(story())
+
+
+# Messages and watches
+
+
+def test_a_message_is_read_as_it_was_written():
+    assert message(b"a 3 5 7 -1 0 2 0\n\0x") == Message(b"a", 3, 5, 7, None, (b"\0x", b""))
+    assert message(b"a 3 3 7 4 2\ndoneok") == Message(b"a", 3, 3, 7, End("done", b"ok"))
+    assert message(b"c\n").kind == b"c"
+
+
+def test_recent_records_are_bounded():
+    watch = Watch()
+    watch.live = True
+    for at in range(200):
+        watch.hear(Message(b"a", at, at + 1, 1, None, (b"x" * 1000,)))
+
+    assert watch.page(0, 10) is None
+    assert watch.page(199, 10) == Page([Record(200, b"x" * 1000)], 200)
+    assert sum(len(record.data) for record in watch._recent) <= RECENT
+
+
+def test_a_head_that_was_asked_for_before_the_last_message_takes_nothing_back():
+    watch = Watch()
+    asked = watch.place
+    watch.hear(Message(b"a", 0, 2, 1, None, (b"a", b"b")))
+    watch.catch_up(Head(1, None, cancelled=False, seen=None, last=1), asked)
+
+    assert (watch.tail, watch.lost) == (2, "")
+
+
+def test_what_was_sent_is_bounded_and_belongs_to_its_fence():
+    sent, data = Sent(), b"x" * 1000
+    for at in range(100):
+        sent.note("s", 1, at, [data])
+
+    assert sent.between("s", 1, 98, 100) == [data, data]
+    assert sent.between("s", 2, 98, 100) is None
+    assert sent.between("s", 1, 98, 99) is None
+    assert sent.between("s", 1, 0, 100) is None
+    assert sent._tails["s"].size <= KEPT
+
+
+# Ways to Redis
+
+
+def test_the_url_says_it_all():
+    found = settings_of("valkeys+cluster://ann:p%20w@h:7/0?shards=4&replicas=1&ssl_ca_certs=ca")
+
+    assert found == Settings(
+        url="rediss://ann:p%20w@h:7/0?ssl_ca_certs=ca", cluster=True, shards=4, replicas=1
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+file://h",
+        "redis://h?shards=0",
+        "redis://h?replicas=x",
+        "redis://h?nonsense=1",
+        "redis://h?prefix={}",
+        "redis://h:port",
+    ],
+)
+def test_a_url_that_can_not_be_read_says_what_to_write(url):
+    with pytest.raises(ConfigurationError, match="Write redis://"):
+        registry.open(url)
+
+
+def test_every_name_opens_it():
+    for scheme in ("redis", "rediss", "valkey", "valkeys", "redis+cluster", "rediss+cluster"):
+        assert type(registry.open(f"{scheme}://localhost")).__name__ == "RedisStore"
+
+
+def test_the_tags_of_shards_are_spread_evenly_over_the_slots():
+    shards = shards_of(Settings(url=""), 16)
+
+    assert [shard.slot * 16 // 16384 for shard in shards] == [*range(16)]
+    assert shards[3].key("h", "a}{b").count("{") == 2
+    assert len({shard.tag for shard in shards}) == 16
+
+
+def test_a_password_is_asked_for(tmp_path):
+    async def story(server):
+        async with fresh(url=server.url) as store:
+            await store.create(NewStream("s"), [b"a"])
+            assert await whole(store, "s") == [b"a"]
+            assert not await store.wait("s", 1, 0.01)
+        with pytest.raises(StoreError, match="password"):
+            await fresh(url=server.url.replace("secret", "wrong")).__aenter__()
+        with pytest.raises(StoreError, match="password"):
+            await fresh(url=server.url.replace(":secret@", "")).__aenter__()
+
+    with RedisServer(tmp_path, password="secret") as server:
+        asyncio.run(story(server))
+
+
+@contextlib.asynccontextmanager
+async def tls_in_front(port, folder):
+    """A TLS terminator: not every redis-server is built with TLS."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    subprocess.run(
+        ["openssl", *command.split(), "-addext", "subjectAltName=DNS:localhost"]
+        + ["-keyout", key, "-out", cert],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+
+    async def pump(reader, writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader, writer):
+        inner = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, inner[1]), pump(inner[0], writer))
+
+    front = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    yield front.sockets[0].getsockname()[1], cert
+    front.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
+def test_tls_is_checked(tmp_path, server):
+    async def story():
+        async with tls_in_front(server.port, tmp_path) as (port, cert):
+            url = f"rediss://localhost:{port}"
+            async with fresh(url=url, ssl_ca_certs=cert) as store:
+                await store.create(NewStream("s"), [b"a"])
+                waiting = asyncio.ensure_future(store.wait("s", 1, 20))
+                await store.append("s", [b"b"], 1)
+                assert await waiting
+                assert await whole(store, "s") == [b"a", b"b"]
+            with pytest.raises(StoreError, match="certificate"):
+                await fresh(url=url, patience=0.2).__aenter__()
+
+    asyncio.run(story())
+
+
+# Replicas and clusters
+
+
+def test_appends_wait_for_replicas_if_they_shall(tmp_path, server):
+    async def story():
+        async with fresh(url=server.url, replicas=1, patience=1) as store:
+            await store.create(NewStream("s"))
+            return await store.append("s", [b"a"], 0)
+
+    with pytest.raises(StoreError, match="0 of 1 replicas"):
+        asyncio.run(story())
+    place = tmp_path / "replica"
+    place.mkdir()
+    with RedisServer(place, "--replicaof", "127.0.0.1", str(server.port)):
+        assert asyncio.run(story()) == Ack(1)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Three masters, each with a third of the slots."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for number in range(3):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *ALWAYS)
+            servers.append(stack.enter_context(RedisServer(folder, *options)))
+        asyncio.run(joined(servers))
+        yield servers
+
+
+async def say(server, *command):
+    store = fresh(url=server.url)
+    lane = store._calls.nodes.all[0].reads
+    try:
+        return await lane.do(*command)
+    finally:
+        await lane.close()
+
+
+async def joined(servers):
+    for number, server in enumerate(servers):
+        first, last = 16384 * number // 3, 16384 * (number + 1) // 3
+        await say(server, "CLUSTER", "ADDSLOTS", *range(first, last))
+        await say(server, "CLUSTER", "MEET", "127.0.0.1", servers[0].port)
+    for server in servers:
+        while b"cluster_state:ok" not in await say(server, "CLUSTER", "INFO"):
+            await asyncio.sleep(0.05)
+        while len(await say(server, "CLUSTER", "SLOTS")) < 3:
+            await asyncio.sleep(0.05)
+
+
+def on(cluster, **options):
+    return fresh(url=cluster[0].url.replace("redis:", "redis+cluster:"), **options)
+
+
+@pytest.mark.slow
+def test_a_cluster_keeps_the_contract(cluster):
+    from unbroken.stores import contract
+
+    asyncio.run(contract.run(lambda clock: _clocked(cluster, clock)))
+
+
+def _clocked(cluster, clock):
+    store = on(cluster)
+    store._clock = clock
+    return store
+
+
+@pytest.mark.slow
+def test_streams_of_a_cluster_are_on_all_its_servers_and_followed_there(cluster):
+    names = [f"s{number}" for number in range(30)]
+
+    async def story():
+        async with on(cluster, prefix="c") as one, on(cluster, prefix="c", shards=5) as two:
+            for name in names:
+                await one.create(NewStream(name, "ann", key=name), (), "p", 60)
+            reading = asyncio.gather(*(followed(two, name) for name in names))
+            await asyncio.sleep(0.2)
+            for name in names:
+                await one.append(name, [name.encode()], 0, 1, DONE)
+            assert await asyncio.wait_for(reading, 20) == [[name.encode()] for name in names]
+            assert len(two._calls.nodes.shards) == 16
+            found = (await two.find("ann", Search(limit=100))).streams
+            assert [info.id for info in found] == names[::-1]
+            return len(two._followed._listeners)
+
+    assert asyncio.run(story()) == 3
+    sizes = [asyncio.run(say(server, "DBSIZE")) for server in cluster]
+    assert min(sizes) > 10
+
+
+@pytest.mark.slow
+def test_a_server_of_a_cluster_that_is_killed_comes_back(cluster):
+    async def story():
+        async with on(cluster, prefix="c") as one, on(cluster, prefix="c") as two:
+            names = [f"s{number}" for number in range(12)]
+            leases = [(await one.create(NewStream(n), (), "p", 60)).lease for n in names]
+            reading = asyncio.gather(*(followed(two, name) for name in names))
+            writing = asyncio.gather(*(produced(one, lease, 60) for lease in leases))
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(cluster[1].kill)
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(cluster[1].start)
+            await asyncio.wait_for(writing, 40)
+            assert await asyncio.wait_for(reading, 40) == [NUMBERS] * 12
+
+    asyncio.run(story())
+
+
+@pytest.mark.slow
+def test_a_replica_that_is_promoted_goes_on(tmp_path, cluster):
+    """A fail-over that nobody asked for: the master is killed for good."""
+
+    async def story(replica):
+        master = (await say(cluster[1], "CLUSTER", "MYID")).decode()
+        await say(replica, "CLUSTER", "MEET", "127.0.0.1", cluster[0].port)
+        for _ in itertools.count():
+            with contextlib.suppress(StoreError):
+                await say(replica, "CLUSTER", "REPLICATE", master)
+                break
+            await asyncio.sleep(0.1)
+        while b"master_link_status:up" not in await say(replica, "INFO", "replication"):
+            await asyncio.sleep(0.05)
+        while not any(len(row) > 3 for row in await say(cluster[0], "CLUSTER", "SLOTS")):
+            await asyncio.sleep(0.05)
+        async with on(cluster, prefix="c") as one, on(cluster, prefix="c") as two:
+            names = [f"s{number}" for number in range(12)]
+            leases = [(await one.create(NewStream(n), (), "p", 60)).lease for n in names]
+            reading = asyncio.gather(*(followed(two, name) for name in names))
+            writing = asyncio.gather(*(produced(one, lease, 60) for lease in leases))
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(cluster[1].kill)
+            await asyncio.wait_for(writing, 60)
+            assert await asyncio.wait_for(reading, 60) == [NUMBERS] * 12
+
+    place = tmp_path / "replica"
+    place.mkdir()
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *ALWAYS)
+    with RedisServer(place, *options) as replica:
+        asyncio.run(story(replica))
+
+
+def test_the_tests_know_a_redis():
+    assert os.access(program(), os.X_OK)
+    assert shared_url().startswith("redis")
