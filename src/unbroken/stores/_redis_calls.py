@@ -7,11 +7,11 @@ nothing the second time.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from unbroken.errors import StoreError
-from unbroken.stores._redis_lane import Lane, Lost
+from unbroken.stores._redis_lane import Lost
 from unbroken.stores._redis_nodes import Nodes, Settings, Shard, shards_of
 from unbroken.stores._redis_scripts import AGREE, Script
 
@@ -44,25 +44,19 @@ class Calls:
 
     async def run(
         self, shard: Shard, script: Script, keys: Sequence[str], *arguments: str | bytes | int
-    ) -> list[Any]:
+    ) -> Any:
         """What a script answers that may write. StoreError if nobody answers in time."""
-
-        def ask() -> Any:
-            return self._lane(shard).run(script, keys, *arguments)
-
-        answer: list[Any] = await self._until_answered(ask)
-        return answer
+        return await self._until_answered(
+            lambda: self.nodes.node(shard).writes.run(script, keys, *arguments)
+        )
 
     async def read(
         self, shard: Shard, script: Script, keys: Sequence[str], *arguments: str | bytes | int
-    ) -> list[Any]:
+    ) -> Any:
         """What a script answers that only reads."""
-
-        def ask() -> Any:
-            return self.nodes.node(shard).reads.run(script, keys, *arguments)
-
-        answer: list[Any] = await self._until_answered(ask)
-        return answer
+        return await self._until_answered(
+            lambda: self.nodes.node(shard).reads.run(script, keys, *arguments)
+        )
 
     async def each(self, *command: str) -> list[Any]:
         """What every known server answers."""
@@ -71,10 +65,7 @@ class Calls:
             for node in self.nodes.all
         ]
 
-    def _lane(self, shard: Shard) -> Lane:
-        return self.nodes.node(shard).writes
-
-    async def _until_answered(self, ask: Callable[[], Any]) -> Any:
+    async def _until_answered(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         until, pause = time.monotonic() + self._settings.patience, _FIRST
         while not self.closed:
             try:

@@ -78,10 +78,9 @@ class Lane:
         self._running: asyncio.Task[None] | None = None
         self.trips = 0
 
-    async def run(self, script: Script, keys: Sequence[str], *arguments: Any) -> list[Any]:
+    async def run(self, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
         """What a script answers. Lost or Refused."""
-        found: list[Any] = await self.do("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        return found
+        return await self.do("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
     async def do(self, *command: bytes | str | float) -> Any:
         """What Redis answers. Lost or Refused."""
@@ -149,7 +148,7 @@ class Lane:
         if self._connection is None:
             self._connection = await opened(self._connect)
         connection = self._connection
-        await connection.send_packed_command(connection.pack_commands(commands))
+        await connection.send_packed_command(packed(commands))
         return [await _reply(connection) for _ in commands]
 
     async def _hang_up(self) -> None:
@@ -157,6 +156,19 @@ class Lane:
         if connection is not None:
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
+
+
+def packed(commands: Sequence[Command]) -> bytes:
+    """Commands as Redis reads them (RESP, arrays of bulk strings). The client's own way allows
+    for more kinds of words, and takes three times as long.
+    """
+    pieces: list[bytes] = []
+    for command in commands:
+        pieces.append(b"*%d\r\n" % len(command))
+        for word in command:
+            data = word if isinstance(word, bytes) else str(word).encode()
+            pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(pieces)
 
 
 async def _reply(connection: AbstractConnection) -> Any:

@@ -119,7 +119,7 @@ class Lists:
         pairs = sorted(pair for answer in answers for pair in _pairs(answer[4]))
         return sum(int(answer[1]) for answer in answers), pairs[:_PAGE]
 
-    async def _old(self, shard: Shard) -> list[Any]:
+    async def _old(self, shard: Shard) -> Any:
         keys = [shard.key("open"), shard.key("closed"), shard.key("sum")]
         return await self._calls.read(shard, scripts.OLD, keys, "", "", _PAGE)
 

@@ -125,7 +125,7 @@ class RedisStore:
         records: Sequence[bytes],
         producer: str,
         seconds: float,
-    ) -> list[Any]:
+    ) -> Any:
         shard, keys = self._place(stream, "h", "m", "s", "open", "all")
         keys += [shard.key("o", new.owner), shard.key("sum"), shard.key("gone", stream)]
         given = (stream, meta_to(new), producer, repr(seconds), self._now(), self._token())
@@ -149,25 +149,30 @@ class RedisStore:
         end: End | None = None,
     ) -> Ack:
         answer = await self._append(stream, records, at, fence, end)
-        if answer[0] == b"offset" and int(answer[1]) < at:
+        if isinstance(answer, list) and answer[0] == b"offset" and int(answer[1]) < at:
             lost = self._sent.between(stream, fence, int(answer[1]), at)
             if lost is not None:
                 at, records = int(answer[1]), [*lost, *records]
                 answer = await self._append(stream, records, at, fence, end)
-        asked = fence if answer[0] == b"fence" else at
-        if answer[0] != b"ok" or end is not None:
+        if isinstance(answer, list):
             self._sent.drop(stream)
-        _, tail, cancelled = check(stream, answer, asked)
-        if end is None and records:
-            self._sent.note(stream, fence, at, records)
-        if records or end is not None:
-            told = Message(b"a", at, int(tail), fence, end, tuple(records))
-            self._followed.wrote(stream, told)
-        return Ack(int(tail), cancelled=bool(cancelled))
+            check(stream, answer, fence if answer[0] == b"fence" else at)
+        tail, cancelled = divmod(answer, 2)
+        self._note(stream, Message(b"a", at, tail, fence, end, tuple(records)))
+        return Ack(tail, cancelled=bool(cancelled))
+
+    def _note(self, stream: str, wrote: Message) -> None:
+        """What is stored: to be brought back if it must be, and to be told to followers here."""
+        if wrote.end is not None:
+            self._sent.drop(stream)
+        elif wrote.records:
+            self._sent.note(stream, wrote.fence, wrote.first, wrote.records)
+        if wrote.records or wrote.end is not None:
+            self._followed.wrote(stream, wrote)
 
     async def _append(
         self, stream: str, records: Sequence[bytes], at: Offset, fence: int, end: End | None
-    ) -> list[Any]:
+    ) -> Any:
         shard, keys = self._place(stream, "h", "m", "s", "open", "closed", "sum")
         closing = ("0", "", b"") if end is None else ("1", end.state, end.final)
         given = (stream, at, fence, self._token(), self._now(), *closing)
