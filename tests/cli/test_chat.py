@@ -73,7 +73,7 @@ def test_a_conversation_shows_markdown_and_ends_with_control_d(terminal):
     chat = terminal("chat", "-m", "sim/m?ttft=0&tps=0&text=so%20**bold**%0A%0A-%20item")
     chat.until(PROMPT)
     chat.type("hello\r")
-    shown = chat.until("tokens/s")
+    shown = chat.until(" out")
     leave(chat)
 
     assert "\x1b[1mbold\x1b[0m" in shown
@@ -102,7 +102,7 @@ def test_control_c_at_the_prompt_clears_the_line(terminal):
     chat.type("never sent\x03")
     chat.until(PROMPT)
     chat.type("about lions\r")
-    shown = chat.until("tokens/s") + leave(chat)
+    shown = chat.until(" out") + leave(chat)
 
     assert "lions" in shown
     assert "Traceback" not in shown
@@ -112,7 +112,7 @@ def test_escape_enter_and_backslash_enter_begin_a_new_line(terminal, tmp_path):
     chat = terminal("chat", "-m", FAST)
     chat.until(PROMPT)
     chat.type("one\x1b\rtwo\\\rthree\r")
-    chat.until("tokens/s")
+    chat.until(" out")
     leave(chat)
     written = tmp_path.joinpath("unbroken", "chat-history")
 
@@ -125,7 +125,7 @@ def test_a_block_taller_than_the_window_is_printed_once_and_whole(terminal):
     chat = terminal("chat", "-m", f"sim/m?ttft=0&tps=400&text=```%0A{rows}%0A```")
     chat.until(PROMPT)
     chat.type("x\r")
-    shown = chat.until("tokens/s")
+    shown = chat.until(" out")
     leave(chat)
     whole = shown[shown.rindex("row000") :]
 

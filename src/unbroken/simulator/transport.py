@@ -17,6 +17,10 @@ from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest, Lane
 from unbroken.transport.race import T, race, race_tasks
 
 
+_READ = 64 * 1024
+"""Bytes that one read gives, about."""
+
+
 class _Tape:
     """Steps laid out in time. It says how long to wait and what comes then; it never waits."""
 
@@ -35,6 +39,15 @@ class _Tape:
             raise RuntimeError("the scenario is silent for ever, and there is no deadline")
         self._next = None
         return max(0.0, self._due - now), self._noted(step)
+
+    def due(self, now: float) -> bytes:
+        """What has come meanwhile: a socket gives all of it at once."""
+        came = bytearray()
+        while len(came) < _READ and isinstance(step := self._peek(), Send) and self._due <= now:
+            self._next = None
+            self._noted(step)
+            came += step.data
+        return bytes(came)
 
     def leave(self) -> None:
         """The client has closed the connection."""
@@ -104,6 +117,12 @@ class _Simulated:
         """Seconds on this transport's clock."""
         return self.clock.now()
 
+    def _all(self, step: Step, tape: _Tape) -> bytes:
+        """What a read gives: in real time everything that is due, else piece by piece."""
+        if not isinstance(step, Send):
+            return b""
+        return step.data + tape.due(self.now()) if self.clock.real else step.data
+
     def _tape(self, request: HttpRequest) -> _Tape:
         url = urlsplit(request.url)
         path = f"{url.path}?{url.query}" if url.query else url.path
@@ -172,7 +191,7 @@ class SimulatorBody:
     def read(self, deadline: float | None) -> bytes:
         """What comes next; b"" at the end of the body."""
         step = self._transport._wait(self._tape, deadline)
-        return step.data if isinstance(step, Send) else b""
+        return self._transport._all(step, self._tape)
 
     def close(self, *, reusable: bool = False) -> None:
         """Hang up. A whole answer whose end was not read counts as whole."""
@@ -243,7 +262,7 @@ class AsyncSimulatorBody:
     async def read(self, deadline: float | None) -> bytes:
         """What comes next; b"" at the end of the body."""
         step = await self._transport._wait(self._tape, deadline)
-        return step.data if isinstance(step, Send) else b""
+        return self._transport._all(step, self._tape)
 
     async def close(self, *, reusable: bool = False) -> None:
         """Hang up. A whole answer whose end was not read counts as whole."""

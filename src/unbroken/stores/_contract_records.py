@@ -146,6 +146,7 @@ async def check_closed_is_final(factory: Factory) -> None:
         await refused(errors.StreamClosed, store.append("s", [b"b"], 1))
         await refused(errors.StreamClosed, store.acquire("s", "p", 10))
         equal(await store.close("s", DONE, 1), Ack(1))
+        equal(await store.append("s", (), 1, end=DONE), Ack(1))
         await refused(errors.StreamClosed, store.close("s", End("failed"), 1))
 
 

@@ -28,7 +28,7 @@ from unbroken.errors import OffsetConflict, StreamClosed
 
 Offset: TypeAlias = int
 BEGINNING: Offset = 0
-PAGE_BYTES = 1 << 20  # a page holds no more, so that one slow reader can't hold a whole stream
+PAGE_BYTES = 1 << 18  # a page holds no more, so that one slow reader can't hold a whole stream
 
 
 class Record(Struct, frozen=True, gc=False):

@@ -172,6 +172,8 @@ class MemoryStore:
         end: End | None = None,
     ) -> Ack:
         log = self._log(stream)
+        if log.end is not None and log.end == end and not records:
+            return Ack(log.tail, log.cancelled)  # it is closed once more
         admit(stream, log, at, fence)
         self._room(records)
         self._extend(log, records)
@@ -183,9 +185,6 @@ class MemoryStore:
         return Ack(log.tail, log.cancelled)
 
     async def close(self, stream: str, end: End, at: Offset, fence: int = 0) -> Ack:
-        log = self._log(stream)
-        if log.end == end:
-            return Ack(log.tail, log.cancelled)
         return await self.append(stream, (), at, fence, end)
 
     async def read(self, stream: str, after: Offset = BEGINNING, limit: int = 1000) -> Page:
