@@ -27,12 +27,15 @@ from redis_server import RedisServer
 from unbroken.stores.base import End, NewStream
 from unbroken.stores.redis import from_url
 
-KINDS = {  # appendfsync (none: nothing is written to disk), processes that follow
-    "no file": ("", 0),
-    "everysec": ("everysec", 0),
-    "always": ("always", 0),
-    "always, a follower each elsewhere": ("always", 1),
-    "always, four followers each in four processes": ("always", 4),
+KINDS = {  # appendfsync (none: nothing is written to disk), processes that follow, gather in ms
+    "no file": ("", 0, 2),
+    "everysec": ("everysec", 0, 2),
+    "always": ("always", 0, 2),
+    "always, one event a trip": ("always", 0, 0),
+    "always, 50 ms": ("always", 0, 50),
+    "always, 100 ms": ("always", 0, 100),
+    "always, a follower elsewhere": ("always", 1, 2),
+    "always, 100 ms, a follower elsewhere": ("always", 1, 100),
 }
 
 
@@ -144,7 +147,7 @@ async def fill(server, given):
 
 def load(kind, given):
     """One line of the table."""
-    fsync, followers = KINDS[kind]
+    fsync, followers, gather = KINDS[kind]
     options = ("--appendonly", "yes", "--appendfsync", fsync) if fsync else ()
     with tempfile.TemporaryDirectory() as folder, RedisServer(folder, *options) as server:
         asyncio.run(fill(server, given))
@@ -154,7 +157,7 @@ def load(kind, given):
             process.stdin.flush()
         time.sleep(1)
         before = redis_cpu(server)
-        processes.insert(0, child("produce", server.url))
+        processes.insert(0, child("produce", f"{server.url}?gather={gather / 1000}"))
         outs = [process.communicate("\n")[0] for process in processes[:1]]
         outs += [process.communicate()[0] for process in processes[1:]]
         spent = redis_cpu(server) - before

@@ -30,6 +30,10 @@ _ROOM = 1 << 20
 """Bytes of commands that go out together: an answer that is long under way delays all others."""
 
 
+_SECONDS = 10.0
+"""Until an answer that does not come is given up, and with it the connection."""
+
+
 class Lost(Exception):
     """The answer did not come: the connection, or the server behind it, is not what it was."""
 
@@ -69,10 +73,13 @@ def _told(error: Exception) -> Exception:
 
 
 class Lane:
-    """Commands to one server, in order. `replicas`: how many must have what was written."""
+    """Commands to one server, in order. `gather`: seconds between two trips, `replicas`: how many
+    must have what was written.
+    """
 
-    def __init__(self, connect: Connect, replicas: int = 0, seconds: float = 10.0) -> None:
-        self._connect, self._replicas, self._seconds = connect, replicas, seconds
+    def __init__(self, connect: Connect, gather: float = 0.0, replicas: int = 0) -> None:
+        self._connect, self._gather, self._replicas = connect, gather, replicas
+        self._next_trip = 0.0
         self._connection: AbstractConnection | None = None
         self._queue: list[tuple[Command, asyncio.Future[Any]]] = []
         self._running: asyncio.Task[None] | None = None
@@ -98,8 +105,12 @@ class Lane:
 
     async def _run(self) -> None:
         try:
+            loop = asyncio.get_running_loop()
             while self._queue:
+                if (pause := self._next_trip - loop.time()) > 0:
+                    await asyncio.sleep(pause)
                 await self._trip(self._next())
+                self._next_trip = loop.time() + self._gather
         finally:
             self._running = None
 
@@ -131,9 +142,9 @@ class Lane:
     async def _exchange(self, commands: list[Command]) -> list[Any]:
         asked = [*commands]
         if self._replicas:
-            asked.append(("WAIT", self._replicas, int(self._seconds * 500)))
+            asked.append(("WAIT", self._replicas, int(_SECONDS * 500)))
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(_SECONDS):
                 replies = await self._answers(asked)
         except (RedisError, OSError) as error:  # a timeout is an OSError
             raise _told(error) from error

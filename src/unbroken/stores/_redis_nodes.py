@@ -28,7 +28,10 @@ Address: TypeAlias = tuple[str, int]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """One Redis. `patience`: seconds that a call waits for a server that is away."""
+    """One Redis. `patience`: seconds that a call waits for a server that is away; `gather`:
+    seconds that writing waits for company, if it has just written: a round trip costs both sides
+    more than the append that it carries.
+    """
 
     url: str
     cluster: bool = False
@@ -36,6 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     shards: int = SHARDS
     replicas: int = 0
     patience: float = 30.0
+    gather: float = 0.002
 
 
 def settings_of(url: str) -> Settings:
@@ -66,6 +70,7 @@ _OWN: Mapping[str, Callable[[str], object]] = {
     "shards": int,
     "replicas": int,
     "patience": float,
+    "gather": float,
 }
 
 
@@ -75,8 +80,8 @@ def _checked(settings: Settings, kind: str, scheme: str) -> None:
         raise ValueError(f"there is no kind {kind!r}")
     if scheme not in {"redis", "rediss"}:
         raise ValueError(f"there is no scheme {scheme!r}")
-    if settings.shards < 1 or settings.replicas < 0 or settings.patience <= 0:
-        raise ValueError("shards and patience must be more than 0, replicas not less")
+    if min(settings.shards, settings.patience) <= 0 or min(settings.replicas, settings.gather) < 0:
+        raise ValueError("shards and patience must be more than 0, replicas and gather not less")
     if "{" in settings.prefix:
         raise ValueError("a prefix has no braces")
     connector(settings)()
@@ -106,7 +111,7 @@ class Node:
     def __init__(self, settings: Settings, address: Address | None) -> None:
         self.address = address
         self.connect = connector(settings, address)
-        self.writes = Lane(self.connect, settings.replicas)
+        self.writes = Lane(self.connect, settings.gather, settings.replicas)
         self.reads = Lane(self.connect)
 
     async def close(self) -> None:

@@ -97,7 +97,7 @@ return {'ok', known(h, m)}
 # Answers most often, so with one number: twice the tail, and one more if it should stop.
 _APPEND = """
 local h, m = KEYS[1], KEYS[2]
-local f = redis.call('HMGET', h, 'tail', 'fence', 'state', 'cancelled', 'by', 'ml')
+local f = redis.call('HMGET', h, 'tail', 'fence', 'state', 'cancelled', 'by', 'ml', 'size')
 if not f[1] then return {'missing'} end
 local cancelled = f[4] and 1 or 0
 if f[5] == ARGV[4] then return 2 * f[1] + cancelled end
@@ -114,11 +114,8 @@ if tonumber(ARGV[2]) ~= tonumber(f[1]) then return {'offset', f[1]} end
 if #ARGV < 9 and not closing then return 2 * f[1] + cancelled end
 local tail, size = add(KEYS[3], tonumber(f[1]), f[2], 9)
 tail = int(tail)
-redis.call('HSET', h, 'tail', tail, 'by', ARGV[4])
-if size > 0 then
-  redis.call('HINCRBY', h, 'size', size)
-  redis.call('HINCRBY', KEYS[6], 'size', size)
-end
+redis.call('HSET', h, 'tail', tail, 'size', int(f[7] + size), 'by', ARGV[4])
+if size > 0 then redis.call('HINCRBY', KEYS[6], 'size', size) end
 if closing then
   local now = exact(clock(ARGV[5]))
   redis.call('HSET', h, 'state', state, 'changed', now)
