@@ -11,6 +11,7 @@ import itertools
 import json
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -138,6 +139,10 @@ class Fleet:
         (place / "nginx.conf").write_text(CONFIG.format(folder=place, port=port, servers=servers))
         command = [NGINX, "-c", place / "nginx.conf", "-p", place]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as nginx:
+            while nginx.poll() is None:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.01)
             yield f"http://127.0.0.1:{port}"
             nginx.terminate()
 

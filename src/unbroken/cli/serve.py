@@ -19,7 +19,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="URL",
-        help="where answers are kept: sqlite:///FILE (sqlite:///unbroken.db) or memory:",
+        help="where answers are kept: redis://HOST, memory:, sqlite:///FILE "
+        "(sqlite:///unbroken.db)",
     )
     parser.add_argument(
         "--drain",

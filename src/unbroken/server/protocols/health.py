@@ -1,5 +1,7 @@
 """GET /healthz: the process runs. GET /readyz: its store answers, so it can take work."""
 
+import asyncio
+
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -7,6 +9,9 @@ from starlette.routing import Route
 from unbroken.errors import StoreError
 from unbroken.server import gateway
 from unbroken.stores.base import Search
+
+PATIENCE = 2.0
+"""Seconds for the store to answer: who asks has a few at most."""
 
 
 async def _alive(_http: HttpRequest) -> JSONResponse:
@@ -18,9 +23,13 @@ async def _ready(http: HttpRequest) -> JSONResponse:
     if answers.closing:
         return JSONResponse({"status": "draining"}, 503)
     try:
-        await answers.store.find("", Search(limit=1))
-    except StoreError as error:
-        return JSONResponse({"status": "the store does not answer", "reason": str(error)}, 503)
+        async with asyncio.timeout(PATIENCE):  # a store that is away may wait longer
+            await answers.store.find("", Search(limit=1))
+    except (StoreError, TimeoutError) as error:
+        return JSONResponse(
+            {"status": "the store does not answer", "reason": str(error) or "it takes too long"},
+            503,
+        )
     return JSONResponse({"status": "ok", "open": len(answers.producers)})
 
 
