@@ -1,0 +1,53 @@
+// Conversations, kept in this browser and the same in all of its tabs.
+//
+// A turn is { role: "user", text } or { role: "assistant", once, model, stream, text, final }.
+// `once` names the question, so that it is never asked twice; `stream` is the answer's log. While
+// `final` is missing the answer is under way, and whoever opens the page follows it from its log.
+
+const STORE = "unbroken.conversations";
+const LAST = "unbroken.last";
+
+/** A name that nobody else has; `crypto.randomUUID` is missing where a page comes over plain http. */
+export const unique = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+const read = () => JSON.parse(localStorage.getItem(STORE) || "{}");
+
+/** All of them, the youngest first. */
+export const all = () => Object.values(read()).sort((a, b) => b.changed - a.changed);
+
+export const get = (id) => read()[id];
+
+export function fresh(model, system = "") {
+  return { id: unique(), title: "", model, system, turns: [], changed: Date.now() };
+}
+
+export function save(conversation) {
+  conversation.changed = Date.now();
+  localStorage.setItem(STORE, JSON.stringify({ ...read(), [conversation.id]: conversation }));
+}
+
+/** Change one answer where it is kept: another tab may have changed what stands around it. */
+export function settle(id, once, change) {
+  const kept = read();
+  const turn = kept[id]?.turns.find((turn) => turn.once === once);
+  if (!turn) return;
+  Object.assign(turn, change);
+  localStorage.setItem(STORE, JSON.stringify(kept));
+}
+
+export function remove(id) {
+  const kept = read();
+  delete kept[id];
+  localStorage.setItem(STORE, JSON.stringify(kept));
+}
+
+export const last = {
+  get: () => localStorage.getItem(LAST),
+  set: (id) => localStorage.setItem(LAST, id),
+};
+
+/** `changed()` is called when another tab has written. */
+export function watch(changed) {
+  addEventListener("storage", (event) => event.key === STORE && changed());
+}

@@ -1,0 +1,50 @@
+"""The chat page at `/`: plain files, no build step, nothing from elsewhere.
+
+What a model says is shown as Markdown that has been cleaned; the Content-Security-Policy is the
+second lock: no script runs but the files here, and nothing is asked of any other server.
+"""
+
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import FileResponse
+from starlette.routing import Route
+
+FOLDER = Path(__file__).parents[1] / "page"
+
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "cache-control": "no-cache",  # kept, but asked about each time: the files carry an ETag
+    "referrer-policy": "no-referrer",  # a shared link holds its token
+    "x-content-type-options": "nosniff",
+}
+
+
+async def _index(_http: HttpRequest) -> FileResponse:
+    return _file("index.html")
+
+
+async def _part(http: HttpRequest) -> FileResponse:
+    return _file(http.path_params["path"])
+
+
+def _file(name: str) -> FileResponse:
+    """A file of the page, and nothing else."""
+    path = (FOLDER / name).resolve()
+    if FOLDER not in path.parents or path.suffix not in _TYPES or not path.is_file():
+        raise HTTPException(404)
+    return FileResponse(path, headers=_HEADERS, media_type=_TYPES[path.suffix])
+
+
+routes = [Route("/", _index, methods=["GET"]), Route("/page/{path:path}", _part, methods=["GET"])]
