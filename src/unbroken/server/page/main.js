@@ -250,6 +250,7 @@ async function load() {
   }
 }
 
+addEventListener("hashchange", () => location.reload());
 const link = location.hash.match(/^#shared=([^.]+)\.(.+)$/);
 if (link) shared(link[1], link[2]);
 else {
