@@ -4,11 +4,22 @@ For minutes instead of seconds: scripts/many_nodes.py.
 """
 
 import asyncio
+import http.client
+import time
 import urllib.error
 import urllib.request
+from contextlib import aclosing
 
 import pytest
 from fleet import NGINX, Fleet, Tally
+from redis_server import cut_off, fresh_url
+from test_kill import MODELS, Reader
+
+from unbroken import AsyncClient
+from unbroken.errors import OffsetUnknown
+from unbroken.server.answers import Answers
+from unbroken.stores import registry
+from unbroken.stores.base import NewStream
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,6 +48,62 @@ def test_a_gateway_whose_redis_is_away_says_that_it_is_not_ready(tmp_path):
                 break
 
     assert (before, away, after) == (200, (503, 200), 200)
+
+
+def test_an_answer_that_redis_has_lost_is_told_to_its_reader_in_the_middle_and_afterwards(tmp_path):
+    with Fleet(tmp_path, nodes=2) as fleet:
+        stream = fleet.nodes[0].post(MODELS[0])
+        readers = [Reader([node.url], stream) for node in fleet.nodes]
+        for reader in readers:
+            reader.run = lambda reader=reader: cut(reader)
+            reader.start()
+        while not all(reader.text for reader in readers):
+            time.sleep(0.01)
+        fleet.redis.kill()
+        for path in tmp_path.glob("*.aof"):
+            path.unlink()
+        fleet.redis.start()
+        for reader in readers:
+            reader.join(40)
+        after = [status(f"{node.url}/v1/streams/{stream}?after=9") for node in fleet.nodes]
+
+    assert [reader.state for reader in readers] == ["", ""]
+    assert [reader.cuts for reader in readers] == [1, 1]
+    assert after == [404, 404]
+
+
+def test_a_reader_is_told_that_other_words_stand_where_it_has_read():
+    async def story(here, there):
+        read = []
+
+        async def follow():
+            async with aclosing(answers.follow("s", 1)) as items:
+                async for item in items:
+                    read.extend(batch.data for batch in item)
+
+        async with here, Answers(there, AsyncClient(api_key="k")) as answers:
+            await here.create(NewStream("s"), [b"question", b"one", b"two"], "p", 60)
+            reading = asyncio.ensure_future(follow())
+            while len(read) < 2:
+                await asyncio.sleep(0.01)
+            await cut_off(here, "s", 2)
+            lease = await here.acquire("s", "p", 60)
+            await here.append("s", [b"other", b"words", b"now"], 1, lease.fence)
+            with pytest.raises(OffsetUnknown, match="others now"):
+                await asyncio.wait_for(reading, 20)
+            await here.delete("s")
+        return read
+
+    url = fresh_url()
+    assert asyncio.run(story(registry.open(url), registry.open(url))) == [b"one", b"two"]
+
+
+def cut(reader):
+    """Read once, to wherever it goes."""
+    try:
+        reader._follow(reader.urls[0])
+    except (http.client.HTTPException, OSError):
+        reader.cuts += 1
 
 
 def status(url):

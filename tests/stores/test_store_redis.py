@@ -9,7 +9,7 @@ import ssl
 import subprocess
 
 import pytest
-from redis_server import RedisServer, fresh, program, shared_url
+from redis_server import RedisServer, ask, cut_off, fresh, program, shared_url
 
 from unbroken.errors import (
     ConfigurationError,
@@ -32,11 +32,6 @@ DONE = End("complete")
 def server(tmp_path):
     with RedisServer(tmp_path, *ALWAYS) as running:
         yield running
-
-
-async def ask(store, *command):
-    """A plain command, by the store's own connection."""
-    return await store._calls.nodes.all[0].reads.do(*command)
 
 
 async def whole(store, stream):
@@ -197,18 +192,6 @@ def test_after_an_outage_nobody_is_an_orphan_until_leases_could_be_renewed(serve
 
 
 # Losses
-
-
-async def cut_off(store, stream, count):
-    """Take the last records away, as a fail-over to a replica that lagged does."""
-    shard, (h, s) = store._place(stream, "h", "s")
-    for id, _ in await ask(store, "XREVRANGE", s, "+", "-", "COUNT", count):
-        await ask(store, "XDEL", s, id)
-    tail = int(await ask(store, "HGET", h, "tail")) - count
-    await ask(store, "HSET", h, "tail", tail, "by", "")
-    # a stream's last id stays behind unless it is set back, too
-    last = (await ask(store, "XREVRANGE", s, "+", "-", "COUNT", 1))[0][0]
-    await ask(store, "XSETID", s, last)
 
 
 def test_a_producer_brings_back_what_redis_has_lost():
@@ -456,6 +439,16 @@ def test_a_head_that_was_asked_for_before_the_last_message_takes_nothing_back():
     watch.catch_up(Head(1, None, cancelled=False, seen=None, last=1), asked)
 
     assert (watch.tail, watch.lost) == (2, "")
+
+
+def test_old_news_of_a_producer_before_is_no_loss_and_new_records_at_old_offsets_are():
+    watch = Watch()
+    watch.catch_up(Head(7, None, cancelled=False, seen=None, last=2), watch.place)
+    watch.hear(Message(b"a", 5, 6, 1, None, (b"old",)))
+    assert (watch.tail, watch.lost) == (7, "")
+
+    watch.hear(Message(b"a", 6, 7, 3, None, (b"new",)))
+    assert "behind 6" in watch.lost
 
 
 def test_what_was_sent_is_bounded_and_belongs_to_its_fence():

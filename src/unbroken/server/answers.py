@@ -242,6 +242,8 @@ class Answers:
         closing = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait((more, closing), return_when=asyncio.FIRST_COMPLETED)
+            if more.done():
+                more.result()  # a store that has lost what was read says so here, and only here
         finally:
             more.cancel()
             closing.cancel()

@@ -139,7 +139,7 @@ class Watch:
             self.ring()
 
     def _hear_append(self, heard: Message) -> None:
-        if heard.first < self.tail and self._fence != heard.fence:
+        if heard.first < self.tail and heard.fence > self._fence:  # a lower one is old news
             self._rewritten(heard.first)
         if heard.records and heard.tail > self._start + len(self._recent):
             self._keep(heard.first, heard.records)
