@@ -7,8 +7,7 @@ and model that answered: few values, never anything of a prompt.
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from unbroken.metrics.timing import StreamMetrics
-from unbroken.response import Response
+from unbroken.metrics.answered import Answered
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -52,10 +51,11 @@ class Board:
         self.open = Gauge("unbroken_open_answers", "Answers in production", registry=registry)
         self.followers = Gauge("unbroken_followers", "Readers that follow", registry=registry)
 
-    def answered(self, state: str, response: Response, metrics: StreamMetrics) -> None:
+    def answered(self, told: Answered) -> None:
         """One answer is over."""
+        response, metrics = told.response, told.metrics
         who = (response.provider, response.model)
-        self.answers.labels(*who, state).inc()
+        self.answers.labels(*who, told.state).inc()
         for attempt in response.attempts:
             outcome = "ok" if attempt.error is None else type(attempt.error).__name__
             self.attempts.labels(attempt.provider, attempt.model, outcome).inc()

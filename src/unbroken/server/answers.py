@@ -38,7 +38,7 @@ SWEEP = 60
 ASK = 30.0
 """Seconds that a follower waits for the store at a time."""
 
-Told = Callable[[Asked, Outcome], Awaitable[None]]
+Told = Callable[[Asked, str, Outcome], Awaitable[None]]
 
 
 class Answers:
@@ -167,7 +167,7 @@ class Answers:
         self.readers.over(stream)
         del self.producers[stream], self._tasks[stream]
         if outcome is not None and self._told is not None:
-            await self._told(asked, outcome)
+            await self._told(asked, stream, outcome)
 
     async def _keep(self) -> None:
         """Renew what is ours, take over what is nobody's, forget what is old."""

@@ -28,16 +28,23 @@ from unbroken.client._async import AsyncClient
 from unbroken.client._plan import configured, default_model, environment
 from unbroken.errors import BadRequest, NotFound, Overloaded, StreamMissing
 from unbroken.messages import Request
+from unbroken.metrics.answered import Answered, Observer
 from unbroken.metrics.prometheus import Board
-from unbroken.server import protocols
+from unbroken.server import log, protocols
 from unbroken.server.answers import Answers
 from unbroken.server.feed import Feed
 from unbroken.server.keys import Allowance, Caller, Keys
+from unbroken.server.log import REQUEST_ID, Logged, request_id
 from unbroken.server.produce import Outcome
 from unbroken.server.records import Asked, OnDisconnect
 from unbroken.server.settings import Settings
 from unbroken.server.wishes import wishes_of
 from unbroken.stores.base import Created, Store, StreamInfo
+
+try:
+    from unbroken.metrics.otel import Spans
+except ImportError:  # OpenTelemetry is an extra
+    Spans = None  # type: ignore[assignment,misc]
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
@@ -63,6 +70,7 @@ class Gateway:
     ) -> None:
         self.settings = settings or Settings()
         self.keys, self.board = Keys(store, key_limits), Board()
+        self._observers: list[Observer] = [self.board] if Spans is None else [self.board, Spans()]
         self.client = client or AsyncClient()
         self.answers = Answers(store, self.client, self._told)
         self.answers.keep(self.settings.keep_days, self.settings.keep_bytes)
@@ -71,6 +79,7 @@ class Gateway:
             routes=found_routes(), middleware=self._middleware(), lifespan=self._lifespan
         )
         self._app.state.gateway = self
+        self._logged = Logged(self._app)
         self._starting = asyncio.Lock()
         self._started = False
 
@@ -78,7 +87,7 @@ class Gateway:
         """ASGI."""
         if scope["type"] != "lifespan" and not self._started:
             await self.__aenter__()
-        await self._app(scope, receive, send)
+        await self._logged(scope, receive, send)
 
     async def __aenter__(self) -> Self:
         async with self._starting:
@@ -96,7 +105,7 @@ class Gateway:
         """CORS, if other sites' pages may ask."""
         if not self.settings.cors:
             return []
-        exposed = [STREAM_HEADER, "retry-after"]
+        exposed = [STREAM_HEADER, REQUEST_ID, "retry-after"]
         return [
             Middleware(
                 CORSMiddleware,
@@ -130,6 +139,8 @@ class Gateway:
             owner=caller.owner,
             on_disconnect=wishes.on_disconnect or otherwise,
             grace=wishes.grace or self.settings.grace,
+            request_id=request_id(http.scope),
+            traceparent=http.headers.get("traceparent", ""),
         )
         key = http.headers.get("idempotency-key", "")
         return await self.answers.start(asked, caller.owner, key, _labels(asked))
@@ -172,16 +183,28 @@ class Gateway:
         """
         scheme, _, key = http.headers.get("authorization", "").partition(" ")
         shown = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
-        return await self.keys.caller(shown)
+        caller = await self.keys.caller(shown)
+        http.scope.setdefault("state", {})["key"] = caller.name
+        return caller
 
     def models(self) -> list[str]:
         """The names that `model` may have: routes, defaults, the simulator."""
         found = [*self.client.routes, *configured(environment()), "sim/demo"]
         return self.settings.models or list(dict.fromkeys(found))
 
-    async def _told(self, asked: Asked, outcome: Outcome) -> None:
+    async def _told(self, asked: Asked, stream: str, outcome: Outcome) -> None:
         """An answer is over."""
-        self.board.answered(outcome.state, outcome.response, outcome.metrics)
+        told = Answered(
+            model=asked.models[0],
+            state=outcome.state,
+            reason=outcome.reason,
+            response=outcome.response,
+            metrics=outcome.metrics,
+            traceparent=asked.traceparent,
+        )
+        for observer in self._observers:
+            observer.answered(told)
+        log.answer(asked, stream, told, content=self.settings.log_content)
         if asked.owner:
             await self.keys.note_answer(asked.owner, outcome.response)
 

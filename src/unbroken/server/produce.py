@@ -25,6 +25,7 @@ class Outcome(NamedTuple):
     state: str
     response: Response
     metrics: StreamMetrics
+    reason: str = ""
 
 
 class Producer:
@@ -82,7 +83,7 @@ class Producer:
         end = End(final.state, final_to(final))
         await self._store.close(self.lease.stream, end, self.live.tail, self.lease.fence)
         self.live.end = end
-        return Outcome(end.state, stream.response, stream.metrics)
+        return Outcome(end.state, stream.response, stream.metrics, final.reason)
 
     def _final(self, stream: AsyncStream, error: UnbrokenError | None) -> Final:
         response, metrics = stream.response, stream.metrics

@@ -22,7 +22,8 @@ stopped unless somebody is back within the grace time."""
 class Asked(Struct, frozen=True, kw_only=True):
     """The question and the manner of its answer; `models` stand in for each other in order.
 
-    `created` is in Unix seconds, `grace` in seconds.
+    `created` is in Unix seconds, `grace` in seconds. `request_id` and `traceparent` are of the
+    request that asked, for the log and the trace.
     """
 
     models: list[str]
@@ -32,6 +33,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect = "keep"
     grace: float = 10.0
     hedge_after: float | None = None
+    request_id: str = ""
+    traceparent: str = ""
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):

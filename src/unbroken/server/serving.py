@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from unbroken.server.gateway import Gateway
 from unbroken.server.keys import Allowance, Keys
+from unbroken.server.log import show
 from unbroken.server.settings import Settings
 from unbroken.stores import registry
 
@@ -88,9 +89,11 @@ def serve(settings: Settings, key_limits: Mapping[str, Allowance]) -> int:
         host=settings.host,
         port=settings.port,
         http=_Bounded,
-        log_level="warning",
+        log_config=None,
+        access_log=False,
         timeout_graceful_shutdown=int(settings.drain) + 5,
     )
+    show(settings.log)
     server = _Server(config, gateway, settings.drain)
     _calm()
     server.run()

@@ -23,6 +23,7 @@ from msgspec import Struct
 from unbroken.client._file import find
 from unbroken.errors import ConfigurationError
 from unbroken.server.keys import Allowance
+from unbroken.server.log import Style
 from unbroken.server.records import OnDisconnect
 
 
@@ -33,7 +34,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reader leaves (`server/wishes.py`); `grace`: how long it waits for one to come back. `drain`:
     the time that open answers get when the server is stopped. `keep_days` and `keep_bytes` bound
     what is stored; None keeps all. `max_streams` bounds the answers that this process produces at a
-    time. `cors`: the origins whose pages may ask, `*` for any. `models`: the models and routes that
+    time. `log` is how the command writes its log; with `log_content` it holds prompts and answers.
+    `cors`: the origins whose pages may ask, `*` for any. `models`: the models and routes that
     may be asked, the first of them when none is named; all if there are none.
     """
 
@@ -48,6 +50,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_streams: int = 10_000
     keep_days: float | None = None
     keep_bytes: int | None = None
+    log: Style = "text"
+    log_content: bool = False
     cors: list[str] = []
     models: list[str] = []
 

@@ -1,0 +1,150 @@
+"""What a gateway writes down: a line for each request and one for each answer.
+
+    2026-11-21T06:30:00.123Z info answer id=... stream=ans_... model=openai/gpt-6-luna ...
+
+Lines go to the logger `unbroken.server` of the standard library; `unbroken serve` shows them on
+standard error as text or as JSON. Addresses are logged without their query, which may hold a
+prompt; keys by the name they were made with; prompts and answers only if `log_content` asks for it.
+"""
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Mapping
+from typing import Any, Literal
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from unbroken.metrics.answered import Answered
+from unbroken.server.records import Asked
+
+LOGGER = logging.getLogger("unbroken.server")
+REQUEST_ID = "x-request-id"
+
+Style = Literal["text", "json", "off"]
+
+_SANE = re.compile(r"[\w.:=+/-]{1,128}")
+
+
+def request_id(scope: Scope) -> str:
+    """The id of a request: the caller's own if it is a plain word, else a new one."""
+    given: str = scope.setdefault("state", {}).get(REQUEST_ID, "")
+    if not given:
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        given = given if _SANE.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+        scope["state"][REQUEST_ID] = given
+    return given
+
+
+class Logged:
+    """An ASGI app whose requests are written down, and whose answers carry their id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        begun, id, status = time.monotonic(), request_id(scope), [0]
+
+        def tagged(message: Message) -> Awaitable[None]:
+            """Not a coroutine of its own: it stands between every token and the socket."""
+            if message["type"] == "http.response.start":
+                status[0] = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = id
+            return send(message)
+
+        try:
+            await self._app(scope, receive, tagged)
+        finally:
+            _request(scope, id, status[0], time.monotonic() - begun)
+
+
+def _request(scope: Scope, id: str, status: int, seconds: float) -> None:
+    line(
+        "request",
+        id=id,
+        method=scope.get("method", scope["type"]),
+        path=scope["path"],
+        status=status,
+        ms=round(seconds * 1000, 1),
+        key=scope["state"].get("key", ""),
+    )
+
+
+def answer(asked: Asked, stream: str, told: Answered, *, content: bool) -> None:
+    """One answer is over."""
+    response, metrics = told.response, told.metrics
+    usage = response.usage
+    said = {"prompt": asked.request.messages[-1].text, "text": response.text} if content else {}
+    line(
+        "answer",
+        id=asked.request_id,
+        stream=stream,
+        model=told.model,
+        by=f"{response.provider}/{response.model}",
+        state=told.state,
+        reason=told.reason,
+        first_token_s=_rounded(metrics.time_to_first_token),
+        duration_s=_rounded(metrics.duration),
+        input_tokens=usage and usage.input_tokens,
+        output_tokens=usage and usage.output_tokens,
+        cost_usd=response.cost,
+        attempts=len(response.attempts),
+        recovered=sum(one.how != "start" for one in response.attempts),
+        error=next((type(a.error).__name__ for a in response.attempts[::-1] if a.error), ""),
+        **said,
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def line(event: str, **facts: Any) -> None:
+    """Write a line; what is empty is left out."""
+    known = {name: fact for name, fact in facts.items() if fact not in (None, "")}
+    LOGGER.info(event, extra={"facts": known})
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts: Mapping[str, Any] = getattr(record, "facts", {})
+        said = " ".join(f"{name}={_worded(fact)}" for name, fact in facts.items())
+        trouble = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        level = record.levelname.lower()
+        return f"{_when(record)} {level} {record.getMessage()} {said}".rstrip() + trouble
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts: Mapping[str, Any] = getattr(record, "facts", {})
+        head = {"time": _when(record), "level": record.levelname.lower()}
+        trouble = {"trouble": self.formatException(record.exc_info)} if record.exc_info else {}
+        return json.dumps({**head, "event": record.getMessage(), **facts, **trouble})
+
+
+def _when(record: logging.LogRecord) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{whole}.{int(record.msecs):03}Z"
+
+
+def _worded(fact: Any) -> str:
+    said = str(fact)
+    return json.dumps(said) if re.search(r'[\s"=]', said) else said
+
+
+def show(style: Style) -> None:
+    """Send the lines of this process, and uvicorn's warnings, to standard error."""
+    if style == "off":
+        return
+    out = logging.StreamHandler()
+    out.setFormatter(_Json() if style == "json" else _Text())
+    for name, level in (("unbroken.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [out], False
+        logger.setLevel(level)
