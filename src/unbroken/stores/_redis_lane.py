@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from unbroken.errors import StoreError
 from unbroken.stores._redis_scripts import ALL, Script
@@ -20,11 +29,11 @@ from unbroken.stores._redis_scripts import ALL, Script
 Command: TypeAlias = Sequence[bytes | str | int | float]
 Connect: TypeAlias = Callable[[], AbstractConnection]
 
-_PASSING = frozenset(
-    "ASK BUSY CLUSTERDOWN LOADING MASTERDOWN MOVED NOREPLICAS NOSCRIPT READONLY TRYAGAIN "
-    "UNBLOCKED".split()
-)
-"""Refusals that another moment or another node will not repeat."""
+_WORDS = frozenset({"BUSY", "NOREPLICAS", "UNBLOCKED"})
+_KINDS = (AskError, ClusterDownError, NoScriptError, ReadOnlyError, TryAgainError)
+"""Refusals that another moment or another node will not repeat: redis-py has names for some.
+AskError is MovedError as well, and ClusterDownError MasterDownError.
+"""
 
 _ROOM = 1 << 20
 """Bytes of commands that go out together: an answer that is long under way delays all others."""
@@ -45,10 +54,10 @@ class Refused(StoreError):
 def refusal(error: RedisError) -> Exception:
     """What an error of the client is here."""
     said = str(error)
-    word = getattr(error, "status_code", None) or said.partition(" ")[0]
     if isinstance(error, AuthenticationError):
         return Refused(f"Redis lets nobody in: {said}", hint="Check the user and the password.")
-    if word in _PASSING or not isinstance(error, ResponseError):
+    passing = isinstance(error, _KINDS) or said.partition(" ")[0] in _WORDS
+    if passing or not isinstance(error, ResponseError):
         return Lost(f"{type(error).__name__}: {said}")
     return Refused(f"Redis refuses: {said}")
 
