@@ -16,7 +16,6 @@ from unbroken.simulator.world import Entry, World
 from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest, Lane
 from unbroken.transport.race import T, race, race_tasks
 
-
 _READ = 64 * 1024
 """Bytes that one read gives, about."""
 

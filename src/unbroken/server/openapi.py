@@ -1,0 +1,213 @@
+"""What the gateway offers, as OpenAPI 3.1 (spec.openapis.org/oas/v3.1.0).
+
+The operations are data below; a test holds them against the routes that there are. Bodies of the
+providers' own dialects are named, not copied: their descriptions are the providers'.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from unbroken.events import Event
+from unbroken.server.records import Final
+
+Json = dict[str, Any]
+
+CHAT = "https://platform.openai.com/docs/api-reference/chat/create"
+RESPONSES = "https://platform.openai.com/docs/api-reference/responses/create"
+MESSAGES = "https://docs.claude.com/en/api/messages"
+
+
+class Operation(Struct, frozen=True):
+    """One thing to ask for. `query` is name: meaning; `answers` is media type: schema or prose."""
+
+    method: str
+    path: str
+    summary: str
+    tag: str
+    body: str = ""
+    query: dict[str, str] = {}
+    answers: dict[str, str] = field(default_factory=lambda: {"application/json": ""})
+    status: int = 200
+    open: bool = False  # asked without a key
+
+
+_WISHES = {
+    "on_disconnect": "keep, cancel or grace: what becomes of the answer without readers",
+    "grace": "seconds that it waits for one",
+}
+_SSE = "text/event-stream"
+_BOTH = {"application/json": "", _SSE: "the dialect's own stream, if `stream` is true"}
+
+OPERATIONS = (
+    Operation("post", "/v1/chat/completions", "Ask as OpenAI's chat completions", "Dialects",
+              f"Question ({CHAT})", answers=_BOTH),
+    Operation("post", "/v1/messages", "Ask as Anthropic's messages", "Dialects",
+              f"Question ({MESSAGES})", answers=_BOTH),
+    Operation("post", "/v1/responses", "Ask as OpenAI's responses, also in the background",
+              "Dialects", f"Question ({RESPONSES})", answers=_BOTH),
+    Operation("get", "/v1/responses/{id}", "The response as far as it has come, or its stream",
+              "Dialects", query={"stream": "true: as a stream",
+                                 "starting_after": "the sequence number that was read last"},
+              answers=_BOTH),
+    Operation("post", "/v1/responses/{id}/cancel", "Stop a response", "Dialects"),
+    Operation("get", "/v1/models", "The names that `model` may have", "Dialects"),
+    Operation("get", "/stream", "One question, one answer, for EventSource and curl", "Browsers",
+              query={"prompt": "the question", "model": "who is asked", "system": "system prompt",
+                     "fallback": "who stands in; may be repeated", **_WISHES},
+              answers={_SSE: "the text; ids are offsets for Last-Event-ID; [DONE] at the end"}),
+    Operation("post", "/v1/streams", "Start an answer; the same Idempotency-Key, the same answer",
+              "Answers", f"Question ({CHAT})", status=201, answers={"application/json": "Stream"}),
+    Operation("get", "/v1/streams", "One's own answers, the youngest first", "Answers",
+              query={"text": "what model or question hold", "closed": "true or false",
+                     "limit": "50, at most 500", "before": "`next` of the page before"}),
+    Operation("get", "/v1/streams/{id}", "An answer: whole, as a long poll, or followed",
+              "Answers", query={"after": "an offset", "wait": "seconds of a long poll",
+                                "token": "of a shared answer"},
+              answers={"application/json": "Whole", _SSE: "Events"}),
+    Operation("delete", "/v1/streams/{id}", "Stop an answer, for everybody who follows it",
+              "Answers", answers={"application/json": "Stream"}),
+    Operation("post", "/v1/streams/{id}/share", "A token with which anybody may read this answer",
+              "Answers", status=201),
+    Operation("get", "/healthz", "The process lives", "Watching", open=True),
+    Operation("get", "/readyz", "It takes questions", "Watching", open=True),
+    Operation("get", "/metrics", "Figures for Prometheus", "Watching", open=True,
+              answers={"text/plain": ""}),
+)  # fmt: skip
+
+
+def description(version: str) -> Json:
+    """The whole document."""
+    paths: dict[str, Json] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "unbroken",
+            "version": version,
+            "summary": "LLM streams that survive: every answer is a durable log.",
+            "description": "A WebSocket at `/ws` starts, follows and cancels answers as well.",
+        },
+        "servers": [{"url": "."}],
+        "security": [{"bearer": []}, {"x-api-key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _operation(operation: Operation) -> Json:
+    described: Json = {
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "parameters": _parameters(operation),
+        "responses": {
+            str(operation.status): {
+                "description": operation.summary,
+                "content": {kind: _content(kind, said) for kind, said in operation.answers.items()},
+            },
+            "default": {"description": "Refused", "content": {"application/json": _ref("Refusal")}},
+        },
+    }
+    if operation.body:
+        described["requestBody"] = {
+            "required": True,
+            "description": operation.body,
+            "content": {"application/json": _ref("Question")},
+        }
+    return described | ({"security": []} if operation.open else {})
+
+
+def _parameters(operation: Operation) -> list[Json]:
+    places = [("id", "path", "the answer")] if "{id}" in operation.path else []
+    places += [(name, "query", said) for name, said in operation.query.items()]
+    return [
+        {
+            "name": name,
+            "in": place,
+            "required": place == "path" or name == "prompt",
+            "description": said,
+            "schema": {"type": "string"},
+        }
+        for name, place, said in places
+    ]
+
+
+def _content(kind: str, said: str) -> Json:
+    if said in _OURS or said == "Events":
+        return _ref(said)
+    shape = "object" if kind == "application/json" else "string"
+    return {"schema": {"type": shape, **({"description": said} if said else {})}}
+
+
+def _ref(name: str) -> Json:
+    return {"schema": {"$ref": f"#/components/schemas/{name}"}}
+
+
+def _schemas() -> Json:
+    """Our own words; events and ends are described from their types."""
+    (events, _), found = msgspec.json.schema_components(
+        [list[Event], Final], ref_template="#/components/schemas/{name}"
+    )
+    events["description"] = "One frame of the stream; the last one, `event: end`, holds a Final."
+    return {**_OURS, "Events": events, **found}
+
+
+_TEXT = {"type": "string"}
+_OURS: dict[str, Json] = {
+    "Question": {
+        "type": "object",
+        "required": ["model"],
+        "additionalProperties": True,
+        "properties": {
+            "model": {"type": "string", "description": "provider/model, or the name of a route"},
+            "stream": {"type": "boolean"},
+            "fallbacks": {"type": "array", "items": _TEXT, "description": "who stands in"},
+            "on_disconnect": {"enum": ["keep", "cancel", "grace"]},
+            "grace": {"type": "number", "description": "seconds"},
+        },
+    },
+    "Stream": {
+        "type": "object",
+        "required": ["id", "state"],
+        "properties": {
+            "id": _TEXT,
+            "object": {"const": "stream"},
+            "state": {"enum": ["open", "complete", "cancelled", "failed"]},
+            "model": _TEXT,
+            "question": _TEXT,
+            "created": {"type": "integer", "description": "Unix seconds"},
+        },
+    },
+    "Whole": {
+        "allOf": [{"$ref": "#/components/schemas/Stream"}],
+        "properties": {
+            "offset": {"type": "integer"},
+            "text": _TEXT,
+            "reasoning": _TEXT,
+            "usage": {"type": ["object", "null"]},
+            "final": {"anyOf": [{"$ref": "#/components/schemas/Final"}, {"type": "null"}]},
+        },
+    },
+    "Refusal": {
+        "type": "object",
+        "description": "OpenAI's shape; `/v1/messages` answers in Anthropic's",
+        "properties": {
+            "error": {
+                "type": "object",
+                "properties": {
+                    "message": _TEXT,
+                    "type": _TEXT,
+                    "code": {"type": ["string", "null"]},
+                },
+            }
+        },
+    },
+}
