@@ -1,6 +1,8 @@
-"""Serving streams: over one's own routes (`sse`), or as a gateway with a durable log."""
+"""Streams for browsers and SDKs, over Starlette (the extra `server`)."""
 
 from unbroken.server.feed import Feed
+from unbroken.server.gateway import Gateway
+from unbroken.server.settings import Settings
 from unbroken.server.sse import sse
 
-__all__ = ["Feed", "sse"]
+__all__ = ["Feed", "Gateway", "Settings", "sse"]

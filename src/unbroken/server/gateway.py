@@ -30,15 +30,15 @@ from unbroken.errors import BadRequest, NotFound, Overloaded, StreamMissing
 from unbroken.messages import Request
 from unbroken.metrics.answered import Answered, Observer
 from unbroken.metrics.prometheus import Board
-from unbroken.server import log, protocols
 from unbroken.server.answers import Answers
 from unbroken.server.feed import Feed
 from unbroken.server.keys import Allowance, Caller, Keys
-from unbroken.server.log import REQUEST_ID, Logged, request_id
+from unbroken.server.log import REQUEST_ID, Logged, request_id, write_answer
 from unbroken.server.produce import Outcome
 from unbroken.server.records import Asked, OnDisconnect
 from unbroken.server.settings import Settings
 from unbroken.server.wishes import wishes_of
+from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
 
 try:
@@ -52,23 +52,27 @@ STREAM_HEADER = "x-unbroken-stream"
 
 def found_routes() -> list[BaseRoute]:
     """Those of every file in `protocols/`."""
+    protocols = importlib.import_module("unbroken.server.protocols")
     names = sorted(module.name for module in pkgutil.iter_modules(protocols.__path__))
     modules = [importlib.import_module(f"{protocols.__name__}.{name}") for name in names]
     return [route for module in modules for route in module.routes]
 
 
 class Gateway:
-    """Answers over HTTP, each of them a durable log in `store`."""
+    """Answers over HTTP, each of them a durable log in `store`; without one, where the settings
+    say: in the file `unbroken.db`, if they don't.
+    """
 
     def __init__(
         self,
-        store: Store,
+        store: Store | None = None,
         *,
         client: AsyncClient | None = None,
         settings: Settings | None = None,
         key_limits: Mapping[str, Allowance] | None = None,
     ) -> None:
         self.settings = settings or Settings()
+        store = registry.open(self.settings.store) if store is None else store
         self.keys, self.board = Keys(store, key_limits), Board()
         self._observers: list[Observer] = [self.board] if Spans is None else [self.board, Spans()]
         self.client = client or AsyncClient()
@@ -204,7 +208,7 @@ class Gateway:
         )
         for observer in self._observers:
             observer.answered(told)
-        log.answer(asked, stream, told, content=self.settings.log_content)
+        write_answer(asked, stream, told, content=self.settings.log_content)
         if asked.owner:
             await self.keys.note_answer(asked.owner, outcome.response)
 
@@ -226,7 +230,7 @@ def _labels(asked: Asked) -> dict[str, str]:
     return {"model": asked.models[0], "question": said[-1][:200] if said else ""}
 
 
-def of(http: HTTPConnection) -> Gateway:
+def gateway_of(http: HTTPConnection) -> Gateway:
     """The gateway that a request came to."""
     gateway: Gateway = http.app.state.gateway
     return gateway

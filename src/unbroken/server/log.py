@@ -76,7 +76,7 @@ def _request(scope: Scope, id: str, status: int, seconds: float) -> None:
     )
 
 
-def answer(asked: Asked, stream: str, told: Answered, *, content: bool) -> None:
+def write_answer(asked: Asked, stream: str, told: Answered, *, content: bool) -> None:
     """One answer is over."""
     response, metrics = told.response, told.metrics
     usage = response.usage

@@ -26,7 +26,7 @@ from unbroken.errors import (
 from unbroken.events import Notice
 from unbroken.messages import Request
 from unbroken.response import Response
-from unbroken.server import gateway
+from unbroken.server.gateway import STREAM_HEADER, gateway_of
 from unbroken.server.live import Batch
 from unbroken.server.records import broken_by, error_of
 from unbroken.stores.base import BEGINNING, Created, End
@@ -88,7 +88,7 @@ def refused(error: ProviderError, codec: Codec) -> HttpResponse:
 
 
 async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
-    server = gateway.of(http)
+    server = gateway_of(http)
     asked = codec.dialect.decode_request(await server.body(http))
     created = await server.begin(http, asked, server.settings.on_disconnect)
     followed = server.answers.follow(created.stream.id, BEGINNING)
@@ -153,5 +153,5 @@ async def _whole(
         usage=fold.usage,
     )
     body = codec.dialect.encode_response(response, int(created.stream.created))
-    headers = {gateway.STREAM_HEADER: created.stream.id, "content-type": "application/json"}
+    headers = {STREAM_HEADER: created.stream.id, "content-type": "application/json"}
     return HttpResponse(body, 200, headers)

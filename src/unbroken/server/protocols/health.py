@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from unbroken.errors import StoreError
-from unbroken.server import gateway
+from unbroken.server.gateway import gateway_of
 from unbroken.stores.base import Search
 
 PATIENCE = 2.0
@@ -19,7 +19,7 @@ async def _alive(_http: HttpRequest) -> JSONResponse:
 
 
 async def _ready(http: HttpRequest) -> JSONResponse:
-    answers = gateway.of(http).answers
+    answers = gateway_of(http).answers
     if answers.closing:
         return JSONResponse({"status": "draining"}, 503)
     try:

@@ -7,13 +7,13 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from unbroken.server import gateway
+from unbroken.server.gateway import gateway_of
 from unbroken.server.speak import careful
 
 
 @careful
 async def _models(http: HttpRequest) -> JSONResponse:
-    server = gateway.of(http)
+    server = gateway_of(http)
     await server.caller(http)
     shown = [
         {"id": name, "object": "model", "created": 0, "owned_by": name.partition("/")[0]}

@@ -18,7 +18,7 @@ from unbroken.errors import BadRequest
 from unbroken.events import Event, MessageStart
 from unbroken.messages import Request
 from unbroken.response import Response
-from unbroken.server import gateway
+from unbroken.server.gateway import Gateway, gateway_of
 from unbroken.server.records import asked_from, broken_by, events_from
 from unbroken.server.speak import careful
 from unbroken.stores.base import BEGINNING, End, StreamInfo
@@ -30,7 +30,7 @@ _number = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 @careful
 async def _create(http: HttpRequest) -> HttpResponse:
-    server = gateway.of(http)
+    server = gateway_of(http)
     asked = CODEC.dialect.decode_request(await server.body(http))
     background = bool(asked.extra.get("background"))
     upstream = {key: value for key, value in asked.extra.items() if key not in _OURS}
@@ -53,7 +53,7 @@ _OURS = frozenset({"background", "store", "previous_response_id"})
 
 @careful
 async def _retrieve(http: HttpRequest) -> HttpResponse:
-    server = gateway.of(http)
+    server = gateway_of(http)
     stream = await server.readable(http, http.path_params["id"])
     if http.query_params.get("stream") != "true":
         return await _object(server, stream)
@@ -66,7 +66,7 @@ async def _retrieve(http: HttpRequest) -> HttpResponse:
 
 @careful
 async def _cancel(http: HttpRequest) -> HttpResponse:
-    server = gateway.of(http)
+    server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
     await server.answers.stop(stream.id)
     async with asyncio.timeout(10):
@@ -76,7 +76,7 @@ async def _cancel(http: HttpRequest) -> HttpResponse:
 
 
 async def _events(
-    server: gateway.Gateway, stream: StreamInfo, asked: Request, seen: int
+    server: Gateway, stream: StreamInfo, asked: Request, seen: int
 ) -> AsyncGenerator[bytes, None]:
     """The whole stream is written again each time, and what the reader has seen left out: numbers
     depend on everything before them.
@@ -106,7 +106,7 @@ def _after(frame: Frame, seen: int) -> bool:
     return seen < 0 or int(bytes(_number(frame.data)["sequence_number"])) > seen
 
 
-async def _object(server: gateway.Gateway, stream: StreamInfo) -> HttpResponse:
+async def _object(server: Gateway, stream: StreamInfo) -> HttpResponse:
     """The response object as far as it has come."""
     records = await server.answers.records(stream.id)
     fold = Accumulator(1)

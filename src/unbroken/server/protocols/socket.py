@@ -20,7 +20,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from unbroken.errors import BadRequest, UnbrokenError
-from unbroken.server import gateway
+from unbroken.server.gateway import Gateway
 from unbroken.server.speak import as_refusal
 from unbroken.stores.base import End
 from unbroken.wire.openai_chat import CODEC
@@ -46,7 +46,7 @@ MOST = 64
 class _Conversation:
     """One socket, and the answers it follows."""
 
-    def __init__(self, socket: WebSocket, server: gateway.Gateway) -> None:
+    def __init__(self, socket: WebSocket, server: Gateway) -> None:
         self._socket, self._server = socket, server
         self._followed: dict[str, asyncio.Task[None]] = {}
 
@@ -131,7 +131,7 @@ _DO = {
 
 
 async def _serve(socket: WebSocket) -> None:
-    server: gateway.Gateway = socket.app.state.gateway
+    server: Gateway = socket.app.state.gateway
     try:
         await server.caller(socket)
     except UnbrokenError as error:

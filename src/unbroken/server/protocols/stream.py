@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from unbroken.errors import BadRequest
 from unbroken.messages import Request, messages_from
-from unbroken.server import gateway
+from unbroken.server.gateway import Gateway, gateway_of
 from unbroken.server.records import broken_by
 from unbroken.server.speak import careful
 from unbroken.server.sse import Texts, failure
@@ -28,7 +28,7 @@ RETRY = 1000
 
 @careful
 async def _stream(http: HttpRequest) -> HttpResponse:
-    server = gateway.of(http)
+    server = gateway_of(http)
     answer, _, offset = http.headers.get("last-event-id", "").rpartition(".")
     if answer and offset.isdecimal():
         stream, after = await server.readable(http, answer), int(offset)
@@ -39,7 +39,7 @@ async def _stream(http: HttpRequest) -> HttpResponse:
     return server.feed(_texts(server, created.stream.id, 0), created.stream.id)
 
 
-def _asked(http: HttpRequest, server: gateway.Gateway) -> Request:
+def _asked(http: HttpRequest, server: Gateway) -> Request:
     """The question in the query."""
     query = http.query_params
     prompt = query.get("prompt", "")
@@ -57,7 +57,7 @@ def _asked(http: HttpRequest, server: gateway.Gateway) -> Request:
 _WISHES = ("on_disconnect", "grace")
 
 
-async def _texts(server: gateway.Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
+async def _texts(server: Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
     """The id comes first: a browser that is cut off before the first word asks for no second
     answer.
     """

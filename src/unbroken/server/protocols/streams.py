@@ -23,7 +23,7 @@ from starlette.routing import Route
 from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import BadRequest
 from unbroken.messages import message_to_chat
-from unbroken.server import gateway
+from unbroken.server.gateway import Gateway, gateway_of
 from unbroken.server.live import Batch
 from unbroken.server.records import asked_from, final_from
 from unbroken.server.speak import careful
@@ -41,7 +41,7 @@ def _json(body: Any, status: int = 200) -> HttpResponse:
 
 @careful
 async def _start(http: HttpRequest) -> HttpResponse:
-    server = gateway.of(http)
+    server = gateway_of(http)
     asked = CODEC.dialect.decode_request(await server.body(http))
     created = await server.begin(http, asked, "keep")
     return _json(_shown(created.stream), 201 if created.fresh else 200)
@@ -49,7 +49,7 @@ async def _start(http: HttpRequest) -> HttpResponse:
 
 @careful
 async def _list(http: HttpRequest) -> HttpResponse:
-    server, query = gateway.of(http), http.query_params
+    server, query = gateway_of(http), http.query_params
     closed = {"true": True, "false": False}.get(query.get("closed", ""))
     search = Search(
         text=query.get("text", ""),
@@ -64,7 +64,7 @@ async def _list(http: HttpRequest) -> HttpResponse:
 
 @careful
 async def _get(http: HttpRequest) -> HttpResponse:
-    server, query = gateway.of(http), http.query_params
+    server, query = gateway_of(http), http.query_params
     stream = await server.readable(http, http.path_params["id"])
     after = _number(http.headers.get("last-event-id") or query.get("after")) or 0
     if "text/event-stream" in http.headers.get("accept", ""):
@@ -78,7 +78,7 @@ async def _get(http: HttpRequest) -> HttpResponse:
 
 @careful
 async def _stop(http: HttpRequest) -> HttpResponse:
-    server = gateway.of(http)
+    server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
     await server.answers.stop(stream.id)
     return _json(_shown(await server.answers.store.info(stream.id)))
@@ -86,12 +86,12 @@ async def _stop(http: HttpRequest) -> HttpResponse:
 
 @careful
 async def _share(http: HttpRequest) -> HttpResponse:
-    server = gateway.of(http)
+    server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
     return _json({"token": await server.keys.share(stream.id)}, 201)
 
 
-async def _events(server: gateway.Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
+async def _events(server: Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
     """Each record as it stands in the log; the end's offset is behind all of them."""
     followed = server.answers.follow(stream, after)
     try:
@@ -109,9 +109,7 @@ def _frame(batch: Batch) -> bytes:
     return sse.encode(Frame(batch.data, id=str(batch.offset)))
 
 
-async def _poll(
-    server: gateway.Gateway, stream: StreamInfo, after: int, seconds: int
-) -> HttpResponse:
+async def _poll(server: Gateway, stream: StreamInfo, after: int, seconds: int) -> HttpResponse:
     """The events behind `after`, waited for if there are none yet."""
     after = max(after, 1)
     batches, end = await server.answers.behind(stream.id, after, min(seconds, 60))
@@ -125,7 +123,7 @@ async def _poll(
     )
 
 
-async def _whole(server: gateway.Gateway, stream: StreamInfo) -> dict[str, Any]:
+async def _whole(server: Gateway, stream: StreamInfo) -> dict[str, Any]:
     """The question and the answer so far."""
     records = await server.answers.records(stream.id)
     asked, fold = asked_from(records[0]), Accumulator(1)
