@@ -1,5 +1,6 @@
 """Answers as resources, and for EventSource: followed, resumed, shared, stopped."""
 
+import asyncio
 import json
 import threading
 import time
@@ -191,6 +192,10 @@ def test_ones_own_answers_are_listed(site):
         ("POST", "/v1/streams", {"model": "nobody/x", **ASK}, 404),
         ("POST", "/v1/streams", {"model": "sim/quick"}, 400),
         ("GET", "/stream", None, 400),
+        ("GET", "/nothing", None, 404),
+        ("PUT", "/v1/streams", {}, 405),
+        ("GET", "/v1/streams?closed=perhaps", None, 400),
+        ("GET", "/v1/streams?limit=many", None, 400),
         ("GET", "/stream?prompt=hi&model=nobody/x", None, 404),
     ],
 )
@@ -207,6 +212,11 @@ def test_a_wrong_offset_is_told(site):
 
     assert site.json("GET", f"/v1/streams/{stream}?after=x")[0] == 400
     assert site.json("GET", f"/v1/streams/{stream}?after=99999")[0] == 400
+    open_ = site.start("endless")
+    followed = {"accept": "text/event-stream"}
+    assert site.json("GET", f"/v1/streams/{open_}?after=99999", **followed)[0] == 400
+    assert site.json("GET", "/stream", last_event_id=f"{open_}.99999")[0] == 400
+    site.call("DELETE", f"/v1/streams/{open_}")
 
 
 def test_pages_of_allowed_sites_may_ask(site):
@@ -289,3 +299,22 @@ def test_a_failure_is_an_error_event(site):
 
     assert [frame.event for frame in frames][-2:] == ["error", ""]
     assert frames[-1].data == b"[DONE]"
+
+
+def test_an_answer_that_is_deleted_under_its_reader_ends_for_it(serve):
+    store = MemoryStore()
+    transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
+    gateway = Gateway(store, client=AsyncClient(api_key="k", transport=transport))
+    site, frames = Site(serve(gateway), transport), []
+    other = Gateway(store, client=AsyncClient(api_key="k", transport=transport))
+    reader = Site(serve(other), transport)
+    stream = site.start("endless")
+    thread = threading.Thread(target=lambda: frames.extend(reader.follow(stream)))
+    thread.start()
+    time.sleep(0.4)
+    asyncio.run(store.delete(stream))
+    thread.join(10)
+    final = json.loads(frames[-1].data)
+
+    assert frames[-1].event == "end"
+    assert (final["state"], final["error"]["type"]) == ("failed", "StreamMissing")

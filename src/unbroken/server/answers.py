@@ -25,6 +25,7 @@ from unbroken.server.records import (
     asked_to,
     events_from,
     events_to,
+    failure_of,
     final_to,
 )
 from unbroken.stores.base import Created, End, Lease, NewStream, Store, StreamInfo
@@ -113,7 +114,10 @@ class Answers:
         await self.store.cancel(stream)
 
     async def follow(self, stream: str, after: int) -> AsyncGenerator[list[Batch] | End, None]:
-        """What stands behind `after`, then what comes, then the end."""
+        """What stands behind `after`, then what comes, then the end.
+
+        An answer that can't be read any more has failed, as far as its reader is concerned.
+        """
         after = max(after, 1)  # the first record is the question
         self.readers.enter(stream)
         try:
@@ -129,6 +133,8 @@ class Answers:
                     return
                 else:
                     await self._more(stream, after)
+        except StoreError as error:
+            yield End("failed", final_to(Final(state="failed", error=failure_of(error))))
         finally:
             self.readers.leave(stream)
 

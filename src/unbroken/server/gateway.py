@@ -17,16 +17,25 @@ from typing import Self
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from unbroken.client._async import AsyncClient
 from unbroken.client._plan import configured, default_model, environment
-from unbroken.errors import BadRequest, NotFound, Overloaded, StreamMissing
+from unbroken.errors import (
+    BadRequest,
+    NotFound,
+    OffsetUnknown,
+    Overloaded,
+    StreamMissing,
+    error_class,
+)
 from unbroken.messages import Request
 from unbroken.metrics.answered import Answered, Observer
 from unbroken.metrics.prometheus import Board
@@ -40,6 +49,7 @@ from unbroken.server.settings import Settings
 from unbroken.server.wishes import wishes_of
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
+from unbroken.wire.openai_chat import CODEC
 
 try:
     from unbroken.metrics.otel import Spans
@@ -48,6 +58,15 @@ except ImportError:  # OpenTelemetry is an extra
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
+
+
+async def _no_such_thing(http: HttpRequest, error: Exception) -> Response:
+    """An address or a method that there is not, told like every other refusal."""
+    assert isinstance(error, HTTPException)
+    said = f"{http.method} {http.url.path}: {error.detail}; what there is: /docs"
+    refusal = error_class(error.status_code)(said, status=error.status_code, code="unknown_url")
+    body = CODEC.dialect.encode_error(refusal)
+    return Response(body, error.status_code, error.headers, "application/json")
 
 
 def found_routes() -> list[BaseRoute]:
@@ -80,7 +99,10 @@ class Gateway:
         self.answers.keep(self.settings.keep_days, self.settings.keep_bytes)
         self.default_model = (self.settings.models or [default_model(environment())])[0]
         self._app = Starlette(
-            routes=found_routes(), middleware=self._middleware(), lifespan=self._lifespan
+            routes=found_routes(),
+            middleware=self._middleware(),
+            lifespan=self._lifespan,
+            exception_handlers={HTTPException: _no_such_thing},
         )
         self._app.state.gateway = self
         self._logged = Logged(self._app)
@@ -228,6 +250,13 @@ def _labels(asked: Asked) -> dict[str, str]:
     """What an answer is found by: its model, and how the question begins."""
     said = [m.text for m in asked.request.messages if m.role == "user"]
     return {"model": asked.models[0], "question": said[-1][:200] if said else ""}
+
+
+def has_ended(stream: StreamInfo, after: int) -> bool:
+    """Whether a reader at `after` has had everything. OffsetUnknown if there is no such place."""
+    if after > stream.tail and stream.end is None:
+        raise OffsetUnknown(f"stream {stream.id!r} has no offset {after}")
+    return after > stream.tail
 
 
 def gateway_of(http: HTTPConnection) -> Gateway:

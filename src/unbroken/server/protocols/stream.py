@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from unbroken.errors import BadRequest
 from unbroken.messages import Request, messages_from
-from unbroken.server.gateway import Gateway, gateway_of
+from unbroken.server.gateway import Gateway, gateway_of, has_ended
 from unbroken.server.records import broken_by
 from unbroken.server.speak import careful
 from unbroken.server.sse import Texts, failure
@@ -32,7 +32,7 @@ async def _stream(http: HttpRequest) -> HttpResponse:
     answer, _, offset = http.headers.get("last-event-id", "").rpartition(".")
     if answer and offset.isdecimal():
         stream, after = await server.readable(http, answer), int(offset)
-        if stream.end is not None and after > stream.tail:
+        if has_ended(stream, after):
             return HttpResponse(status_code=204)
         return server.feed(_texts(server, stream.id, after), stream.id)
     created = await server.begin(http, _asked(http, server), server.settings.on_disconnect)

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import BadRequest
 from unbroken.messages import message_to_chat
-from unbroken.server.gateway import Gateway, gateway_of
+from unbroken.server.gateway import Gateway, gateway_of, has_ended
 from unbroken.server.live import Batch
 from unbroken.server.records import asked_from, final_from
 from unbroken.server.speak import careful
@@ -50,7 +50,9 @@ async def _start(http: HttpRequest) -> HttpResponse:
 @careful
 async def _list(http: HttpRequest) -> HttpResponse:
     server, query = gateway_of(http), http.query_params
-    closed = {"true": True, "false": False}.get(query.get("closed", ""))
+    closed = _CLOSED.get(query.get("closed", ""), "wrong")
+    if isinstance(closed, str):
+        raise BadRequest("closed is true or false", status=400, code="invalid_request_error")
     search = Search(
         text=query.get("text", ""),
         closed=closed,
@@ -62,13 +64,16 @@ async def _list(http: HttpRequest) -> HttpResponse:
     return _json({"data": [_shown(stream) for stream in found.streams], "next": found.next})
 
 
+_CLOSED: dict[str, bool | None] = {"": None, "true": True, "false": False}
+
+
 @careful
 async def _get(http: HttpRequest) -> HttpResponse:
     server, query = gateway_of(http), http.query_params
     stream = await server.readable(http, http.path_params["id"])
     after = _number(http.headers.get("last-event-id") or query.get("after")) or 0
     if "text/event-stream" in http.headers.get("accept", ""):
-        if stream.end is not None and after > stream.tail:
+        if has_ended(stream, after):
             return HttpResponse(status_code=204)  # a browser would ask for ever
         return server.feed(_events(server, stream.id, after), stream.id)
     if "wait" in query or "after" in query:
