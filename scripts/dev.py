@@ -31,7 +31,7 @@ DEMO = "Explain the TCP handshake in 3 sentences."
 VERBS: dict[str, tuple[str, list[str]]] = {
     "demo": ("stream an answer into the terminal", ["unbroken ask"]),
     "run": ("run the unbroken command with any arguments", ["unbroken"]),
-    "test": ("run all tests; arguments go to pytest", ["pytest -q -n 2"]),
+    "test": ("run all tests; arguments go to pytest", ["pytest -q -n 4 --dist worksteal"]),
     "lint": ("check style and format", ["ruff format --check .", "ruff check"]),
     "types": ("check types", ["mypy"]),
     "bench": ("measure clients side by side", ["python benchmarks/clients.py"]),

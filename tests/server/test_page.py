@@ -34,8 +34,9 @@ models = ["openai/gpt-x", "openai/long", "openai/evil", "openai/code", "sim/demo
 DONE = '.answer[aria-busy="false"]'
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser():
+    """A browser for one test: Playwright's greenlets must not live on beside other tests."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:

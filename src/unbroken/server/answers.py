@@ -13,9 +13,10 @@ from typing import Self
 
 from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._plan import Parameters
-from unbroken.errors import OffsetConflict, StoreError, StreamMissing
+from unbroken.errors import OffsetConflict, OffsetUnknown, StoreError, StreamMissing
 from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd
 from unbroken.server.live import Batch
+from unbroken.server.log import line
 from unbroken.server.produce import Outcome, Producer
 from unbroken.server.readers import Readers
 from unbroken.server.records import (
@@ -116,7 +117,8 @@ class Answers:
     async def follow(self, stream: str, after: int) -> AsyncGenerator[list[Batch] | End, None]:
         """What stands behind `after`, then what comes, then the end.
 
-        An answer that can't be read any more has failed, as far as its reader is concerned.
+        What can't be read any more has failed for its reader. If the store is away, following just
+        stops, as after any cut: whoever comes back finds what is there.
         """
         after = max(after, 1)  # the first record is the question
         self.readers.enter(stream)
@@ -133,8 +135,10 @@ class Answers:
                     return
                 else:
                     await self._more(stream, after)
-        except StoreError as error:
+        except (StreamMissing, OffsetUnknown) as error:
             yield End("failed", final_to(Final(state="failed", error=failure_of(error))))
+        except StoreError as error:
+            line("store away", stream=stream, error=str(error))
         finally:
             self.readers.leave(stream)
 
