@@ -1,0 +1,1 @@
+"""Platforms: one file each, wrapping what the rooms below do."""
