@@ -1,8 +1,17 @@
 """Serve answers to browsers and SDKs, each of them a durable log.
 
 Without any option: on http://127.0.0.1:8080, answers in ./unbroken.db, the model that
-`unbroken models` names as the default. The options may stand in the `[server]` table of
-`unbroken.toml`, too.
+`unbroken models` names as the default.
+
+  /                      a chat page
+  /docs                  every request, described
+  /v1/chat/completions   for OpenAI's SDKs; /v1/responses too, /v1/messages for Anthropic's
+  /stream?prompt=...     for curl and a browser's EventSource
+  /metrics               for Prometheus
+
+All settings may stand in the `[server]` table of `unbroken.toml`, or in variables: UNBROKEN_PORT,
+UNBROKEN_STORE, UNBROKEN_CORS, UNBROKEN_MODELS, UNBROKEN_ON_DISCONNECT, UNBROKEN_KEEP_DAYS,
+UNBROKEN_LOG and so on. Other machines may ask once there is a key: unbroken keys create NAME.
 """
 
 from argparse import ArgumentParser, Namespace

@@ -34,6 +34,9 @@ from unbroken.stores.base import Created, End, Lease, NewStream, Store, StreamIn
 LEASE = 2.0
 """Seconds until a silent producer counts as dead; renewed four times as often."""
 
+PARTS = 8
+"""A renewal is spread over so many turns: hundreds of leases at once would hold up every token."""
+
 SWEEP = 60
 """Renewals between two looks at what is too old to keep."""
 
@@ -182,12 +185,15 @@ class Answers:
     async def _keep(self) -> None:
         """Renew what is ours, take over what is nobody's, forget what is old."""
         for turn in itertools.count():
-            await asyncio.sleep(LEASE / 4)
+            await asyncio.sleep(LEASE / 4 / PARTS)
             with contextlib.suppress(StoreError):  # it may be back at the next turn
-                await asyncio.gather(*(self._renew(p) for p in [*self.producers.values()]))
+                part = [*self.producers.values()][turn % PARTS :: PARTS]
+                await asyncio.gather(*map(self._renew, part))
+                if turn % PARTS:
+                    continue
                 await self._adopt(await self.store.orphans())
                 await self.readers.announce()
-                if turn % SWEEP == 0 and any(self._kept):
+                if turn % (SWEEP * PARTS) == 0 and any(self._kept):
                     await self.store.prune(*self._kept)
 
     async def _adopt(self, orphans: list[StreamInfo]) -> None:

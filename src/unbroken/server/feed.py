@@ -16,6 +16,9 @@ from starlette.types import Message, Receive, Scope, Send
 HEARTBEAT = 15.0
 """Seconds of silence before a heartbeat: proxies and load balancers give up after 30 to 60."""
 
+STRAIGHT = "unbroken.send"
+"""In an ASGI scope: the way to the reader past our own layers, which care for heads only."""
+
 BEAT = b": keep-alive\n\n"
 
 STREAMING = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
@@ -43,7 +46,7 @@ class Feed(Response):
         if scope["type"] != "http" or scope.get("method") == "HEAD":
             await self._source.aclose()
             return await super().__call__(scope, receive, send)
-        body = asyncio.create_task(self._body(send))
+        body = asyncio.create_task(self._body(send, scope.get(STRAIGHT, send)))
         reader = asyncio.create_task(_gone(receive))
         try:
             await asyncio.wait((body, reader), return_when=asyncio.FIRST_COMPLETED)
@@ -55,9 +58,9 @@ class Feed(Response):
             await asyncio.gather(body, reader, return_exceptions=True)
             await self._source.aclose()
 
-    async def _body(self, send: Send) -> None:
+    async def _body(self, wrapped: Send, send: Send) -> None:
         head = {"status": self.status_code, "headers": self.raw_headers}
-        await send({"type": "http.response.start", **head})
+        await wrapped({"type": "http.response.start", **head})
         pulse = _Pulse(send, self._heartbeat, self._beat)
         beating = asyncio.create_task(pulse.run())
         try:
@@ -68,7 +71,7 @@ class Feed(Response):
             beating.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await beating
-        await send({"type": "http.response.body", "body": b""})
+        await wrapped({"type": "http.response.body", "body": b""})
 
 
 class _Pulse:

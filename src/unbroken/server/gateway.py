@@ -40,7 +40,7 @@ from unbroken.messages import Request
 from unbroken.metrics.answered import Answered, Observer
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
-from unbroken.server.feed import Feed
+from unbroken.server.feed import STRAIGHT, Feed
 from unbroken.server.keys import Allowance, Caller, Keys
 from unbroken.server.log import REQUEST_ID, Logged, request_id, write_answer
 from unbroken.server.produce import Outcome
@@ -113,6 +113,7 @@ class Gateway:
         """ASGI."""
         if scope["type"] != "lifespan" and not self._started:
             await self.__aenter__()
+        scope[STRAIGHT] = send
         await self._logged(scope, receive, send)
 
     async def __aenter__(self) -> Self:
