@@ -33,6 +33,7 @@ LAZY = {
     "providers/registry.py": "importlib.metadata is slow to import",
     "stores/registry.py": "importlib.metadata is slow to import",
     "providers/bedrock.py": "botocore is an extra, and heavy",
+    "deploy/_aws_calls.py": "botocore is an extra, and heavy",
     "metrics/prices.py": "the price list is an extra",
     "partial.py": "the parser of partial JSON is loaded when somebody looks at half an answer",
     "simulator/pytest_plugin.py": "only tests that use a fixture pay for it",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unbroken import AsyncClient, Client
 from unbroken.deploy.aws_lambda import Head, asgi
+from unbroken.deploy.aws_websocket import WebSocketAnswers
 from unbroken.server.gateway import Gateway
 from unbroken.stores.memory import MemoryStore
 
@@ -105,17 +106,7 @@ def bedrock_blocking(event, context):
         yield from stream.text
 
 
-class _Lazy:
-    """The gateway is made in the loop that serves it."""
-
-    app = None
-
-    async def __call__(self, scope, receive, send):
-        self.app = self.app or Gateway(MemoryStore())
-        await self.app(scope, receive, send)
-
-
-gateway = asgi(_Lazy())
+gateway = asgi(Gateway(MemoryStore()))
 
 
 async def _echo(scope, receive, send):
@@ -142,3 +133,6 @@ breaking = asgi(_breaking)
 def _wait_for(event):
     while not Path(event["gate"]).exists():
         time.sleep(0.01)
+
+
+socket = WebSocketAnswers(os.environ.get("MODEL"), max_tokens=99_999)

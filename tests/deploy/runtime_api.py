@@ -171,8 +171,8 @@ class Lambda(ThreadingHTTPServer):
         self.waiting, self.under_way = queue.Queue(), {}
         self.init_error, self.started_badly = None, threading.Event()
         self.hangs_up_on = None
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        self.log = tempfile.TemporaryFile()
+        threading.Thread(target=self.serve_forever, args=[0.02], daemon=True).start()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # closed when it stops
         self.process = subprocess.Popen(
             command or [sys.executable, "-m", "unbroken.deploy.aws_lambda"],
             env={
