@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import sys
 
 import pytest
@@ -64,6 +65,18 @@ def test_one_process_answers_one_event_after_the_other(function):
     bodies = [started.invoke(url_event()).body() for _ in range(3)]
 
     assert len(set(bodies)) == 1
+
+
+@pytest.mark.parametrize("name", ["blocking", "waiting"])
+def test_events_are_served_at_once_where_the_platform_allows_it(function, tmp_path, name):
+    gate = tmp_path / "gate"
+    started = function(name, env={"AWS_LAMBDA_MAX_CONCURRENCY": "2"})
+    both = [started.invoke({"gate": str(gate)}) for _ in range(2)]
+    firsts = [invoked.piece() for invoked in both]  # neither can have gone on
+    gate.touch()
+
+    assert firsts == [b"one ", b"one "]
+    assert [invoked.pieces() for invoked in both] == [[b"two"], [b"two"]]
 
 
 def test_a_head_is_written_as_function_urls_read_it(function):
@@ -184,6 +197,14 @@ def test_a_function_that_is_not_there_is_told_at_the_start(handler, kind):
         assert started.process.wait(PATIENCE) == 1
     finally:
         started.stop()
+
+
+def test_outside_of_lambda_it_says_so():
+    command = [sys.executable, "-m", "unbroken.deploy.aws_lambda"]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("AWS_LAMBDA_RUNTIME_API is not set")
 
 
 # ASGI

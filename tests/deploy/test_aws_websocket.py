@@ -15,6 +15,7 @@ from unbroken import AsyncClient, Client
 from unbroken.deploy import _aws_calls
 from unbroken.deploy._aws_calls import FRAME, Pusher, PushFailed, endpoint_of
 from unbroken.deploy.aws_websocket import LEGS, WebSocketAnswers
+from unbroken.errors import ConfigurationError
 from unbroken.simulator.app import running
 
 CLAUDE = "bedrock/anthropic.claude-haiku-4-5-20251001-v1:0"
@@ -235,6 +236,11 @@ def test_a_job_that_is_refused_is_told_without_details_and_raised(api):
 
     (said,) = api.connections["c1"]
     assert said["error"]["message"] == "the function failed"
+
+
+def test_tools_have_no_way_over_a_socket():
+    with pytest.raises(ConfigurationError, match="tools"):
+        WebSocketAnswers(QUICK, tools=[{"name": "f", "parameters": {}}])
 
 
 def test_the_address_of_a_connection(monkeypatch):

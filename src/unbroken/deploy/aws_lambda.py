@@ -43,7 +43,8 @@ def loaded(name: str) -> Handler:
 
 async def run(env: Mapping[str, str]) -> None:
     """Load the function and serve it. What goes wrong at the start is told, and ends the process
-    (`runtimes-custom.html`, initialization tasks).
+    (`runtimes-custom.html`, initialization tasks). On Managed Instances as many events are served
+    at a time as the platform allows (the same page, concurrent requests).
     """
     api = RuntimeApi(env["AWS_LAMBDA_RUNTIME_API"])
     try:
@@ -51,11 +52,14 @@ async def run(env: Mapping[str, str]) -> None:
     except BaseException as error:
         await api.fail(failure_of(error, "Init"))
         raise
-    await serve(api, handler)
+    at_once = int(env.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1)
+    await asyncio.gather(*(serve(api, handler) for _ in range(at_once)))
 
 
 def main() -> None:
     """The entry point. The function's own folder comes first, as in AWS's runtime."""
+    if "AWS_LAMBDA_RUNTIME_API" not in os.environ:
+        raise SystemExit("AWS_LAMBDA_RUNTIME_API is not set: this runs in Lambda or its emulator")
     sys.path.insert(0, os.environ.get("LAMBDA_TASK_ROOT", "."))
     asyncio.run(run(os.environ))
 

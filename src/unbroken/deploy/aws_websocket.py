@@ -13,7 +13,7 @@ asynchronous invocation of the same function, which has the function's own time 
 If that runs out in mid-answer, the next invocation goes on from what was delivered. It works in
 AWS's own Python runtime: nothing here needs a streamed response.
 
-What a client gets, in order by `seq`:
+What a client gets, in order by `seq` (one that it has seen is the same message again):
 
     {"id", "run", "seq", "type": "text", "text"}       more of the answer
     {"id", "run", "seq", "type": "restart"}            forget the text so far, it begins again
@@ -46,7 +46,7 @@ from unbroken.deploy._aws_calls import (
     again,
     endpoint_of,
 )
-from unbroken.errors import TimedOut, UnbrokenError
+from unbroken.errors import ConfigurationError, TimedOut, UnbrokenError
 from unbroken.events import CONTENT, Event, Restarted, TextDelta
 
 MARGIN = 3.0
@@ -117,6 +117,8 @@ class WebSocketAnswers:
         gather: float = GATHER,
         **parameters: Unpack[Parameters],
     ) -> None:
+        if parameters.get("tools"):
+            raise ConfigurationError("an answer over a WebSocket is text: it can't call tools")
         self._model, self._parameters = model, parameters
         self._endpoint, self._client, self._gather = endpoint, client, gather
 
@@ -179,7 +181,6 @@ class WebSocketAnswers:
 
 
 _SILENT = frozenset({"$connect", "$disconnect"})
-
 
 _TELLABLE = (UnbrokenError, msgspec.DecodeError)
 """Errors that a client may read; others are for the log."""
