@@ -9,7 +9,7 @@ from unbroken import AsyncClient, Client
 from unbroken.deploy.aws_lambda import Head, asgi
 from unbroken.deploy.aws_websocket import WebSocketAnswers
 from unbroken.server.gateway import Gateway
-from unbroken.stores.memory import MemoryStore
+from unbroken.stores import registry
 
 SSE = Head(status=201, headers={"content-type": "text/event-stream"}, cookies=["a=1", "b=2"])
 
@@ -106,7 +106,7 @@ def bedrock_blocking(event, context):
         yield from stream.text
 
 
-gateway = asgi(Gateway(MemoryStore()))
+gateway = asgi(Gateway(registry.open(os.environ.get("STORE", "memory:"))))
 
 
 async def _echo(scope, receive, send):

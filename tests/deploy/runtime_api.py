@@ -1,4 +1,4 @@
-"""A Lambda of ours: the Runtime API over real HTTP, and a process that it kills at the deadline.
+"""A Lambda of ours: the Runtime API over real HTTP, and a process that it freezes and kills.
 
 It keeps every chunk apart and hands it out when it comes, with the trailers behind it: AWS's own
 emulator shows only the whole. Paths, headers and trailers as docs.aws.amazon.com/lambda/latest/dg
@@ -76,7 +76,9 @@ class _Paths(BaseHTTPRequestHandler):
 
     def do_GET(self):
         assert self.path == "/2018-06-01/runtime/invocation/next", self.path
+        self.server.freeze()
         invoked = self.server.waiting.get()
+        self.server.process.send_signal(signal.SIGCONT)
         if invoked is None:
             self.close_connection = True
             return
@@ -192,6 +194,12 @@ class Lambda(ThreadingHTTPServer):
         self.under_way[invoked.id] = invoked
         self.waiting.put(invoked)
         return invoked
+
+    def freeze(self):
+        """Between two invocations a process stands still, whatever it has begun
+        (lambda/latest/dg: lambda-runtime-environment.html)."""
+        if self.waiting.empty() and all(i.over.is_set() for i in self.under_way.values()):
+            self.process.send_signal(signal.SIGSTOP)
 
     def took(self, invoked):
         """The clock runs; at the deadline Lambda kills the process."""

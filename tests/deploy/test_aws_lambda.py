@@ -9,6 +9,7 @@ import pytest
 from events import rest_event, url_event
 from runtime_api import PATIENCE, Lambda
 
+from unbroken import Client
 from unbroken.simulator.app import running
 
 QUICK = "?ttft=0&tps=0&tokens=40"
@@ -269,6 +270,31 @@ def test_the_gateway_marks_an_answer_that_outlasts_the_function(function):
     last = body.strip().rpartition(b"\n\n")[2]
     assert last.startswith(b"event: error\ndata: ")
     assert b"time is up" in last
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/streams"])
+def test_an_answer_that_one_function_leaves_is_finished_by_the_next(function, tmp_path, path):
+    """The first is frozen in mid-answer: at its deadline, or since it only had to give the id."""
+    store = {"STORE": f"sqlite:///{tmp_path / 'answers.db'}"}
+    ask = {
+        "model": "sim/demo?ttft=0&tps=40&tokens=160",
+        "stream": True,
+        "on_disconnect": "keep",
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
+    left = function("gateway", env=store).invoke(url_event(path, json.dumps(ask)), seconds=3)
+    _, headers, _, body = left.http()
+    name = headers.get("x-unbroken-stream") or json.loads(body)["id"]
+
+    other = function("gateway", env=store)
+    stream = url_event(f"/v1/streams/{name}", method="GET", headers={"accept": "text/event-stream"})
+    followed = other.invoke(stream).http()[3]
+    whole = json.loads(other.invoke(url_event(f"/v1/streams/{name}", method="GET")).http()[3])
+
+    assert b"event: end" in followed
+    assert whole["state"] == "complete"
+    with Client() as client:
+        assert whole["text"] == client.complete(ask["model"].replace("tps=40", "tps=0"), "Hi").text
 
 
 # Bedrock, played by the simulator
