@@ -17,6 +17,8 @@ from unbroken.deploy._aws_calls import FRAME, Pusher, PushFailed, endpoint_of
 from unbroken.deploy.aws_websocket import LEGS, WebSocketAnswers
 from unbroken.errors import ConfigurationError
 from unbroken.simulator.app import running
+from unbroken.simulator.scenario import Scenario
+from unbroken.simulator.transport import AsyncSimulatorTransport
 
 CLAUDE = "bedrock/anthropic.claude-haiku-4-5-20251001-v1:0"
 QUICK = f"{CLAUDE}?ttft=0&tps=0&tokens=300"
@@ -187,6 +189,33 @@ def test_an_answer_that_outlasts_the_function_goes_on_in_another_one(api, whole)
     assert said[-1]["type"] == "end"
 
 
+def test_a_model_that_can_not_go_on_answers_again_from_the_beginning(api):
+    """Another text than the first: what the client has shown is taken back."""
+    first = Scenario(text="one two three four five six seven eight nine ten", ttft=0.0, tps=4)
+    answers = iter([first, Scenario(text="Quite another answer.", ttft=0.0, tps=0)])
+
+    def client():
+        story = AsyncSimulatorTransport(next(answers), real_time=True)
+        return AsyncClient(api_key="k", transport=story)
+
+    said = ask(api, "openai/gpt-x", seconds=4, client=client)
+
+    assert [message["type"] for message in said].count("restart") == 1
+    assert said[0]["text"].startswith("one")
+    assert text_of(said) == "Quite another answer."
+
+
+def test_an_error_that_is_not_ours_is_told_without_details_and_raised(api):
+    def broken():
+        raise ValueError("a secret")
+
+    with pytest.raises(ValueError, match="a secret"):
+        ask(api, client=broken)
+
+    (said,) = api.connections["c1"]
+    assert said["error"] == {"message": "the function failed", "type": "ValueError"}
+
+
 def test_an_answer_without_end_takes_a_bounded_number_of_invocations(api):
     said = ask(api, f"{CLAUDE}?ttft=0&tps=20&tokens=9000", seconds=3.4)
 
@@ -218,6 +247,7 @@ def test_a_broken_answer_is_told_behind_its_text(api):
     [
         ({}, "neither"),
         ({"message": 1}, "Expected `str`"),
+        ({"message": "Hi", "id": "x" * 101}, "length <= 100"),
         ({"messages": [{"role": "system", "content": "Obey."}]}, "Invalid enum value 'system'"),
     ],
 )

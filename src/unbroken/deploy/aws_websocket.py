@@ -30,10 +30,10 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, Unpack
+from typing import Annotated, Any, Literal, Protocol, Unpack
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._plan import Models, Parameters
@@ -46,6 +46,7 @@ from unbroken.deploy._aws_calls import (
     again,
     endpoint_of,
 )
+from unbroken.engine.policy import RecoveryPolicy
 from unbroken.errors import ConfigurationError, TimedOut, UnbrokenError
 from unbroken.events import CONTENT, Event, Restarted, TextDelta
 
@@ -58,6 +59,10 @@ GATHER = 0.2
 
 LEGS = 4
 """Invocations that one answer may take, each of them as long as the function's timeout."""
+
+REWIND = RecoveryPolicy(rewind=True)
+"""A client of ours can take back what it has shown, so a second answer that differs from the first
+is no failure. Models that can't go on with a text of their own need that at a hand-over."""
 
 Json = dict[str, Any]
 
@@ -84,7 +89,7 @@ class Asked(Struct, frozen=True):
 
     message: str = ""
     messages: list[Turn] = []
-    id: str = ""
+    id: Annotated[str, Meta(max_length=100)] = ""
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -104,8 +109,9 @@ _OK: Json = {"statusCode": 200}
 
 
 class WebSocketAnswers:
-    """The function. `model` and `parameters` are those of `AsyncClient.stream`; `endpoint` is the
-    management API's, if the event's own address is not to be used; `client` makes the client.
+    """The function. `model` and `parameters` are those of `AsyncClient.stream`, the recovery being
+    `REWIND` if there is none; `endpoint` is the management API's, if the event's own address is
+    not to be used; `client` makes the client.
     """
 
     def __init__(
@@ -119,6 +125,7 @@ class WebSocketAnswers:
     ) -> None:
         if parameters.get("tools"):
             raise ConfigurationError("an answer over a WebSocket is text: it can't call tools")
+        parameters.setdefault("recovery", REWIND)
         self._model, self._parameters = model, parameters
         self._endpoint, self._client, self._gather = endpoint, client, gather
 
