@@ -1,0 +1,89 @@
+"""A stream as an endpoint of BentoML that says so if it breaks.
+
+    @bentoml.api
+    async def ask(self, ctx: bentoml.Context, prompt: str) -> AsyncGenerator[str, None]:
+        async for text in texts(self.client.stream("sim/demo", prompt), ctx):
+            yield text
+
+What BentoML 1.4.39 does with a generator (`_bentoml_sdk/io_models.py`, `to_http_response`), and
+what is done about it here:
+
+- It sends pieces as they are, but calls them `text/event-stream`. This is `text/plain`; for real
+  events an endpoint may `return unbroken.server.sse(stream)`.
+- It waits for the first piece before it answers, and makes every error until then a 500. This
+  gives the status that the provider gave, with its `Retry-After`.
+- It drops what is raised later: half an answer looks whole. This ends it with a mark.
+- Until the first piece it does not look whether the reader is still there. This does.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, MutableMapping
+from typing import Protocol
+
+from starlette.requests import Request as HttpRequest
+
+from unbroken.client._async import AsyncStream
+from unbroken.errors import UnbrokenError
+from unbroken.server.feed import STREAMING
+from unbroken.server.records import error_of, failure_of
+
+LOGGER = logging.getLogger("unbroken.deploy")
+
+
+class Answering(Protocol):
+    """The head of a response, as far as it can still be chosen: until the first piece."""
+
+    status_code: int
+
+    @property
+    def headers(self) -> MutableMapping[str, str]: ...
+
+
+class Context(Protocol):
+    """What is used of a `bentoml.Context`."""
+
+    @property
+    def request(self) -> HttpRequest: ...
+
+    @property
+    def response(self) -> Answering: ...
+
+
+async def texts(stream: AsyncStream, ctx: Context) -> AsyncGenerator[str, None]:
+    """The visible text of the first choice; if the stream breaks, a mark behind it."""
+    head, begun = ctx.response, False
+    head.headers.update({"content-type": "text/plain; charset=utf-8", **STREAMING})
+    async with stream:
+        watch = asyncio.create_task(_leave_with(ctx.request, stream))
+        try:
+            async for text in stream.text:
+                begun = True
+                watch.cancel()  # from here on BentoML looks itself
+                yield text
+        except UnbrokenError as error:
+            LOGGER.warning("%s", error)
+            yield mark(error) if begun else _refused(error, head)
+        finally:
+            watch.cancel()
+
+
+def mark(error: UnbrokenError) -> str:
+    """What a reader sees at the end of what is not whole."""
+    return f"\n[broken off: {error}]\n"
+
+
+def _refused(error: UnbrokenError, head: Answering) -> str:
+    """A sentence instead of an answer, under the status that fits."""
+    refusal = error_of(failure_of(error))
+    head.status_code = refusal.status or 502
+    if refusal.retry_after is not None:
+        head.headers["retry-after"] = f"{refusal.retry_after:g}"
+    return f"{error}\n"
+
+
+async def _leave_with(request: HttpRequest, stream: AsyncStream) -> None:
+    """Close the provider's connection when the reader goes; the loop over the text just ends."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    await stream.abort()
