@@ -5,7 +5,8 @@ import json
 import re
 import time
 
-_DUE = re.compile(rb" T(\d{14})")
+_SENT = re.compile(rb" T(\d{14})")
+_CHUNK = re.compile(rb"\r\n[0-9a-f]+\r\n")  # nginx cuts anywhere, in the middle of a word as well
 
 
 class Answer:
@@ -30,9 +31,9 @@ async def ask(port: int, model: str) -> Answer:
     try:
         while data := await reader.read(1 << 18):
             now = time.monotonic_ns() / 1000
-            held += data
+            held = _CHUNK.sub(b"", held + data)
             end = 0
-            for match in _DUE.finditer(held):
+            for match in _SENT.finditer(held):
                 answer.late.append((now - int(match[1])) / 1000)
                 end = match.end()
             if answer.late and not answer.first:

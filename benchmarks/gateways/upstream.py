@@ -1,9 +1,10 @@
 """A provider that costs little: prepared chunks of the OpenAI dialect, at the pace that is asked.
 
-    python upstream.py      prints its port; `model` says the pace: "burst-400", "paced-500"
+    python upstream.py      prints its port; `model` says the pace: "burst-400", "paced-300"
 
-"paced-N" sends N events, 50 a second, and each carries the moment at which it was due, in
-microseconds of the machine's monotonic clock; "burst-N" sends N at once; "short" is three tokens.
+"paced-N" sends N events, 50 a second, "burst-N" and "short-N" all at once. Each carries the moment
+at which it was sent, in microseconds of the machine's monotonic clock. It is sent on time however
+slowly the gateway reads.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ import json
 import random
 import sys
 import time
+
+import uvloop
 
 RATE = 50.0
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -29,7 +32,7 @@ _FIRST, _END = _event({"role": "assistant", "content": ""}), _event({}, "stop")
 _WORD = _event({"content": " T00000000000000"})
 
 
-def _due() -> bytes:
+def _now() -> bytes:
     return _WORD.replace(b"00000000000000", b"%014d" % (time.monotonic_ns() // 1000))
 
 
@@ -53,7 +56,8 @@ class Upstream(asyncio.Protocol):
     def _answer(self, kind: str, count: int) -> None:
         self._transport.write(_HEAD + _FIRST)
         if kind != "paced":
-            self._transport.write(b"".join([_due()] * count) + _END + _LAST)
+            words = [_now() for _ in range(count)]  # not all the same: LiteLLM would give up
+            self._transport.write(b"".join(words) + _END + _LAST)
             return
         self._loop = asyncio.get_running_loop()
         self._left, self._next = count, self._loop.time() + random.random() / RATE
@@ -65,7 +69,7 @@ class Upstream(asyncio.Protocol):
         if not self._left:
             self._transport.write(_END + _LAST)
             return
-        self._transport.write(_due())
+        self._transport.write(_now())
         self._left -= 1
         self._next += 1 / RATE
         self._loop.call_at(self._next, self._tick)
@@ -80,4 +84,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(uvloop.run(main()))
