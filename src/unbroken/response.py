@@ -120,7 +120,8 @@ class Attempt(Struct, frozen=True):
     """One try at an answer.
 
     `delay` is the wait before it and `duration` its length, in seconds; `error` is the
-    `UnbrokenError` that ended it, or None; `usage` is what the provider reported of it.
+    `UnbrokenError` that ended it, or None; `usage` is what the provider reported of it; `url` is
+    what was asked.
     """
 
     provider: str
@@ -133,6 +134,7 @@ class Attempt(Struct, frozen=True):
     usage: Usage | None = None
     how: How = "start"
     quote: Quote = unpriced
+    url: str = ""
 
     @property
     def cost(self) -> float | None:

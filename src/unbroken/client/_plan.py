@@ -27,6 +27,7 @@ from unbroken.messages import (
     tool_choice_from,
     tool_from,
 )
+from unbroken.metrics.answered import Observer, Watch
 from unbroken.metrics.prices import context_window, quote
 from unbroken.providers import registry
 from unbroken.providers.base import Provider
@@ -79,6 +80,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     routes: Mapping[str, Sequence[str]] = {}
     env: Mapping[str, str]
     health: Health
+    observers: Sequence[Observer] = ()
 
 
 def environment(directory: str = ".") -> dict[str, str]:
@@ -92,7 +94,7 @@ def environment(directory: str = ".") -> dict[str, str]:
     return said | dict(os.environ)
 
 
-def settings(
+def settings(  # noqa: PLR0913  # by keyword
     *,
     api_key: OneOrEach,
     base_url: OneOrEach,
@@ -100,6 +102,7 @@ def settings(
     recovery: RecoveryPolicy | None,
     routes: Mapping[str, Sequence[str]] | None,
     limits: Mapping[str, Limits] | None,
+    observers: Sequence[Observer],
 ) -> Settings:
     """What was given, over what the environment and the configuration file say."""
     env = environment()
@@ -112,6 +115,7 @@ def settings(
         routes={**config.routes, **(routes or {})},
         env=env,
         health=Health({**config.limits, **(limits or {})}),
+        observers=observers,
     )
 
 
@@ -132,11 +136,12 @@ def configured(env: Mapping[str, str]) -> list[str]:
 
 def plan(
     settings: Settings, models: Models, prompt: Prompt, parameters: Parameters, *, stream: bool
-) -> tuple[list[Provider], Delivery]:
-    """Whom to ask and the delivery that does it. Raises ConfigurationError, LocalProtocolError
-    or AuthenticationFailed; nothing has been sent then.
+) -> tuple[list[Provider], Delivery, Watch]:
+    """Whom to ask, the delivery that does it and who is told of it. Raises ConfigurationError,
+    LocalProtocolError or AuthenticationFailed; nothing has been sent then.
     """
-    names = _route(settings, models)
+    asked = _asked(settings, models)
+    names = _route(settings, asked)
     route = [_question(settings, name, prompt, parameters, stream=stream) for name in names]
     providers = [question.provider for question in route]
     timeouts = parameters.get("timeouts") or settings.timeouts
@@ -145,16 +150,19 @@ def plan(
         recovery = msgspec.structs.replace(recovery, hedge_after=hedge)
     form = None if (wanted := parameters.get("response_format")) is None else output_format(wanted)
     reads = None if form is None else form.parse
-    return providers, Delivery(route, timeouts, recovery, random.random, _price, reads)
+    watch = Watch(settings.observers, asked[0], route[0].request)
+    return providers, Delivery(route, timeouts, recovery, random.random, _price, reads), watch
 
 
-def _route(settings: Settings, models: Models) -> list[str]:
+def _asked(settings: Settings, models: Models) -> Sequence[str]:
+    """What was asked for, as a list."""
+    if models is None or isinstance(models, str):
+        return [models or default_model(settings.env)]
+    return models
+
+
+def _route(settings: Settings, asked: Sequence[str]) -> list[str]:
     """The names of the models in the order they are asked, routes written out."""
-    asked = (
-        [models or default_model(settings.env)]
-        if models is None or isinstance(models, str)
-        else models
-    )
     if isinstance(asked, bytes) or not all(isinstance(name, str) for name in asked):
         raise LocalProtocolError("model is a name, or a list of names to fall back on in order")
     names = [one for name in asked for one in settings.routes.get(name, (name,))]

@@ -12,6 +12,7 @@ from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.errors import TransportError
 from unbroken.events import Event, TextDelta
 from unbroken.messages import Prompt
+from unbroken.metrics.answered import Observer, Watch
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.providers.base import Provider
 from unbroken.response import Response
@@ -26,8 +27,8 @@ class Stream:
     Iterating raises an UnbrokenError whose `response` holds what arrived.
     """
 
-    def __init__(self, delivery: Delivery, transport: Transport) -> None:
-        self._driver = _Driver(delivery, transport)
+    def __init__(self, delivery: Delivery, transport: Transport, watch: Watch) -> None:
+        self._driver = _Driver(delivery, transport, watch)
         self._transport = transport
         self._batches = self._driver.batches()
 
@@ -98,9 +99,10 @@ class _Driver:
     more is gone at once, and its connection with it.
     """
 
-    def __init__(self, delivery: Delivery, transport: Transport) -> None:
+    def __init__(self, delivery: Delivery, transport: Transport, watch: Watch) -> None:
         self.delivery = delivery
         self._transport = transport
+        self._watch = watch
         self._body: Body | None = None
         self._asked: HttpRequest | None = None
         self._lanes: list[_Driver] = []
@@ -115,6 +117,8 @@ class _Driver:
                     yield events
         finally:
             self._hang_up()
+            self.delivery.cancel(self._transport.now())
+            self._watch.over(self.delivery)
         self.delivery.conclude()
 
     def first(self) -> list[Event]:
@@ -137,8 +141,8 @@ class _Driver:
 
     def _race(self, after: float) -> list[Event]:
         """Ask a rival too if there is no content in time; go on with whoever speaks first."""
-        lanes = [_Driver(one, self._transport) for one in (self.delivery, self.delivery.rival())]
-        self._lanes = lanes
+        rivals = (self.delivery, self.delivery.rival())
+        lanes = self._lanes = [_Driver(one, self._transport, self._watch) for one in rivals]
         won, events = self._transport.race(lanes[0], lanes[1], after)
         winner, loser = lanes[won], lanes[1 - won]
         self.delivery, self._body, self._lanes = winner.delivery, winner._body, []
@@ -181,7 +185,9 @@ class Client:
     `api_key` and `base_url` are for whatever provider is asked, or mappings by provider name;
     otherwise the environment and `.env` are asked. `routes` gives names to lists of models that
     stand in for each other, `limits` bounds what is asked of a provider, by its name; both may
-    stand in `unbroken.toml`. `transport` replaces real HTTP. One client serves many threads.
+    stand in `unbroken.toml`. `observers` are told of every answer when it is over, OpenTelemetry's
+    `unbroken.metrics.otel.Spans()` for one. `transport` replaces real HTTP. One client serves many
+    threads.
     """
 
     def __init__(  # noqa: PLR0913  # settings, by keyword
@@ -193,6 +199,7 @@ class Client:
         recovery: RecoveryPolicy | None = None,
         routes: Mapping[str, Sequence[str]] | None = None,
         limits: Mapping[str, Limits] | None = None,
+        observers: Sequence[Observer] = (),
         transport: Transport | None = None,
     ) -> None:
         self._settings = settings(
@@ -202,6 +209,7 @@ class Client:
             recovery=recovery,
             routes=routes,
             limits=limits,
+            observers=observers,
         )
         self.routes = self._settings.routes
         self._given = transport
@@ -214,8 +222,8 @@ class Client:
         Raises at once what is wrong with the request itself; everything else is raised while
         iterating.
         """
-        providers, delivery = plan(self._settings, model, prompt, parameters, stream=True)
-        return Stream(delivery, self._transport(providers))
+        providers, delivery, watch = plan(self._settings, model, prompt, parameters, stream=True)
+        return Stream(delivery, self._transport(providers), watch)
 
     def resume(
         self,
@@ -228,15 +236,15 @@ class Client:
 
         What had been delivered is not delivered again. The events must hold content, and no end.
         """
-        providers, delivery = plan(self._settings, model, prompt, parameters, stream=True)
+        providers, delivery, watch = plan(self._settings, model, prompt, parameters, stream=True)
         transport = self._transport(providers)
         delivery.restore([*events], transport.now())
-        return Stream(delivery, transport)
+        return Stream(delivery, transport, watch)
 
     def complete(self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]) -> Response:
         """Ask, and get the answer in one piece. Raises an UnbrokenError if there is none."""
-        providers, delivery = plan(self._settings, model, prompt, parameters, stream=False)
-        with Stream(delivery, self._transport(providers)) as stream:
+        providers, delivery, watch = plan(self._settings, model, prompt, parameters, stream=False)
+        with Stream(delivery, self._transport(providers), watch) as stream:
             for _ in stream.batches():
                 pass
         return stream.response

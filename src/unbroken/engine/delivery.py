@@ -51,14 +51,7 @@ from unbroken.errors import (
     TimedOut,
     UnbrokenError,
 )
-from unbroken.events import (
-    CONTENT,
-    ChoiceEnd,
-    Event,
-    MessageEnd,
-    Restarted,
-    Usage,
-)
+from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd, Restarted, Usage
 from unbroken.metrics.timing import Stopwatch, StreamMetrics
 from unbroken.response import Attempt, End, Quote, Reads, Response
 from unbroken.transport.base import Deadlines, HttpRequest
@@ -394,6 +387,7 @@ class Delivery:
             usage=self._bill.this(self._fold.usage),
             how=self._try.how,
             quote=self._quote,
+            url=self._try.question.http.url,
         )
 
 

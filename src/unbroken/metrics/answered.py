@@ -1,27 +1,73 @@
-"""What is told of an answer when it is over: to Prometheus, to OpenTelemetry, to the log."""
+"""What is told of an answer when it is over: to Prometheus, to OpenTelemetry, to a log, to yours.
 
+    Client(observers=[Spans()])
+
+While an answer comes nobody is told anything, and without observers there is nothing to tell: the
+one seam lies where an answer ends, whichever way it does.
+"""
+
+from collections.abc import Sequence
+from contextvars import copy_context
 from typing import Protocol
 
 from msgspec import Struct
 
+from unbroken.messages import Request
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
 
 
 class Answered(Struct, frozen=True, kw_only=True):
-    """One answer. `model` is what was asked for, `state` how it ended and `reason` why, if it was
-    cancelled; `traceparent` is the caller's trace (W3C Trace Context), if it sent one.
+    """One answer. `model` is what was asked for, a route's name perhaps, and `request` the whole
+    question. `state` says how it ended and `reason` why, if it was cancelled; `traceparent` is the
+    caller's trace (W3C Trace Context), if it came from elsewhere.
     """
 
     model: str
     state: str
     response: Response
     metrics: StreamMetrics
+    request: Request | None = None
     reason: str = ""
     traceparent: str = ""
 
 
 class Observer(Protocol):
-    """Somebody who is told."""
+    """Somebody who is told, once for each answer, and who does not wait."""
 
     def answered(self, told: Answered, /) -> None: ...
+
+
+class Ended(Protocol):
+    """An answer that is over."""
+
+    @property
+    def response(self) -> Response: ...
+
+    @property
+    def metrics(self) -> StreamMetrics: ...
+
+
+class Watch:
+    """Tells the observers of one answer, in the context that asked for it: a span finds its parent
+    there, wherever the answer was read.
+    """
+
+    def __init__(self, observers: Sequence[Observer], model: str, request: Request) -> None:
+        self._observers, self._model, self._request = observers, model, request
+        self._context = copy_context() if observers else None
+
+    def over(self, answer: Ended) -> None:
+        """It has ended."""
+        if self._context is None:
+            return
+        response = answer.response
+        told = Answered(
+            model=self._model,
+            state=response.end or "cancelled",
+            response=response,
+            metrics=answer.metrics,
+            request=self._request,
+        )
+        for observer in self._observers:
+            self._context.run(observer.answered, told)
