@@ -1,6 +1,6 @@
 """Answers from BentoML: the whole gateway under /llm, and two endpoints of one's own.
 
-    bentoml serve service:Chat
+bentoml serve service:Chat
 """
 
 import os
