@@ -1,5 +1,6 @@
 """Answers as OpenTelemetry tells them, through the SDK's own exporters in memory."""
 
+import contextlib
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from unbroken import Client, RecoveryPolicy
+from unbroken import Client, RecoveryPolicy, Tool
 from unbroken.errors import UnbrokenError
 from unbroken.metrics.answered import Answered
 from unbroken.metrics.otel import Spans
@@ -35,25 +36,17 @@ def watched():
     meters.shutdown()
 
 
-def ask(spans, *models, traceparent=""):
+def ask(spans, *models, stream=True, **parameters):
+    """One question to a client that is watched; the stream if there was one."""
     policy = RecoveryPolicy(attempts=2)
     transport = SimulatorTransport(SCENARIOS)
-    with Client(api_key="k", transport=transport, recovery=policy) as client:
-        state = "complete"
-        with client.stream([*models], "Tell me a secret.") as stream:
-            try:
-                list(stream)
-            except UnbrokenError:
-                state = "failed"
-        told = Answered(
-            model=models[0],
-            state=state,
-            response=stream.response,
-            metrics=stream.metrics,
-            traceparent=traceparent,
-        )
-        spans.answered(told)
-    return stream
+    with Client(api_key="k", transport=transport, recovery=policy, observers=[spans]) as client:
+        if not stream:
+            return client.complete([*models], "Tell me a secret.", **parameters)
+        with client.stream([*models], "Tell me a secret.", **parameters) as answer:
+            with contextlib.suppress(UnbrokenError):
+                list(answer)
+    return answer
 
 
 def test_one_span_for_the_answer_and_one_for_each_attempt(watched):
@@ -61,7 +54,7 @@ def test_one_span_for_the_answer_and_one_for_each_attempt(watched):
     stream = ask(spans, "openai/cut")
     first, second, whole = exporter.get_finished_spans()
 
-    assert whole.name == "chat openai/cut"
+    assert whole.name == "chat cut"
     assert [first.name, second.name] == ["attempt openai/cut"] * 2
     assert {first.parent.span_id, second.parent.span_id} == {whole.context.span_id}
     assert first.attributes["error.type"] in ("StreamTruncated", "ConnectionLost")
@@ -73,15 +66,23 @@ def test_one_span_for_the_answer_and_one_for_each_attempt(watched):
 
 def test_the_conventions_names(watched):
     spans, exporter, _ = watched
-    stream = ask(spans, "openai/gpt-x")
+    stream = ask(spans, "openai/gpt-x", temperature=0.5, max_tokens=64, stop=["END"])
     said = exporter.get_finished_spans()[-1].attributes
 
     assert said["gen_ai.operation.name"] == "chat"
     assert said["gen_ai.provider.name"] == "openai"
-    assert said["gen_ai.request.model"] == "openai/gpt-x"
+    assert said["gen_ai.request.model"] == "gpt-x"
+    assert said["unbroken.model"] == "openai/gpt-x"
+    assert said["gen_ai.request.stream"] is True
+    assert said["server.address"] == "api.openai.com"
+    assert said["server.port"] == 443
     assert said["gen_ai.response.finish_reasons"] == ("stop",)
     assert said["gen_ai.usage.output_tokens"] == stream.response.usage.output_tokens == 30
     assert said["gen_ai.response.time_to_first_chunk"] == stream.metrics.time_to_first_token
+    assert said["gen_ai.request.temperature"] == 0.5
+    assert said["gen_ai.request.max_tokens"] == 64
+    assert said["gen_ai.request.stop_sequences"] == ("END",)
+    assert "gen_ai.request.choice.count" not in said  # one is what everybody expects
     assert "secret" not in json.dumps(dict(said), default=str)
 
 
@@ -99,30 +100,114 @@ def test_a_failed_answer_and_who_stood_in(watched):
     assert whole.attributes["gen_ai.provider.name"] == "anthropic"
 
 
-def test_the_callers_trace_goes_on(watched):
+def test_a_whole_answer_has_no_first_chunk(watched):
+    spans, exporter, reader = watched
+    ask(spans, "openai/gpt-x", stream=False)
+    said = exporter.get_finished_spans()[-1].attributes
+
+    assert said["gen_ai.usage.output_tokens"] == 30
+    assert not [name for name in said if name.endswith((".stream", ".time_to_first_chunk"))]
+    assert "gen_ai.client.operation.time_to_first_chunk" not in measured(reader)
+
+
+def test_the_span_is_a_child_of_the_one_that_asked(watched):
+    """Also where the answer is read elsewhere, as a web server's response is."""
     spans, exporter, _ = watched
-    ask(spans, "openai/gpt-x", traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    tracer = TracerProvider().get_tracer("app")
+    transport = SimulatorTransport(SCENARIOS)
+    with Client(api_key="k", transport=transport, observers=[spans]) as client:
+        with tracer.start_as_current_span("request") as asking:
+            stream = client.stream("openai/gpt-x", "Hi")
+        list(stream)
+    whole = exporter.get_finished_spans()[-1]
+
+    assert whole.parent.span_id == asking.get_span_context().span_id
+
+
+def test_the_trace_of_a_caller_elsewhere_goes_on(watched):
+    spans, exporter, _ = watched
+    answer = ask(Ignoring(), "openai/gpt-x")
+    elsewhere = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    spans.answered(
+        Answered(
+            model="openai/gpt-x",
+            state="complete",
+            response=answer.response,
+            metrics=answer.metrics,
+            traceparent=elsewhere,
+        )
+    )
     whole = exporter.get_finished_spans()[-1]
 
     assert f"{whole.context.trace_id:032x}" == "ab" * 16
     assert f"{whole.parent.span_id:016x}" == "cd" * 8
 
 
-def test_the_metrics(watched):
-    spans, _, reader = watched
-    ask(spans, "openai/gpt-x")
-    ask(spans, "openai/down")
-    found = {
+class Ignoring:
+    def answered(self, told):
+        pass
+
+
+def test_content_only_if_asked_for():
+    exporter, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    answer = ask(Spans(tracers, content=True), "openai/gpt-x", system="Be brief.")
+    said = exporter.get_finished_spans()[-1].attributes
+    schemas = {
+        "gen_ai.system_instructions": [{"type": "text", "content": "Be brief."}],
+        "gen_ai.input.messages": [
+            {"role": "user", "parts": [{"type": "text", "content": "Tell me a secret."}]}
+        ],
+        "gen_ai.output.messages": [
+            {
+                "role": "assistant",
+                "parts": [{"type": "text", "content": answer.response.text}],
+                "finish_reason": "stop",
+            }
+        ],
+    }
+
+    assert {name: json.loads(said[name]) for name in schemas} == schemas
+
+
+def test_a_tool_call_as_content():
+    exporter, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    tool = Tool(name="weather", parameters={"type": "object"})
+    answer = ask(Spans(tracers, content=True), "openai/gpt-x", tools=[tool], tool_choice="required")
+    (call,) = answer.response.tool_calls
+    (message,) = json.loads(exporter.get_finished_spans()[-1].attributes["gen_ai.output.messages"])
+
+    assert message["finish_reason"] == "tool_call"
+    assert message["parts"][-1] == {
+        "type": "tool_call",
+        "id": call.id,
+        "name": "weather",
+        "arguments": call.arguments,
+    }
+
+
+def measured(reader):
+    """The points of each metric, by its name."""
+    return {
         metric.name: list(metric.data.data_points)
         for resource in reader.get_metrics_data().resource_metrics
         for scope in resource.scope_metrics
         for metric in scope.metrics
     }
+
+
+def test_the_metrics(watched):
+    spans, _, reader = watched
+    ask(spans, "openai/gpt-x")
+    ask(spans, "openai/down")
+    found = measured(reader)
     tokens = {p.attributes["gen_ai.token.type"]: p.sum for p in found["gen_ai.client.token.usage"]}
+    (first,) = found["gen_ai.client.operation.time_to_first_chunk"]
 
     assert tokens["output"] == 30
     assert len(found["gen_ai.client.operation.duration"]) == 2
-    assert "gen_ai.client.operation.time_to_first_chunk" in found
+    assert first.explicit_bounds[-1] == 10.0  # seconds: the SDK's own end at 10,000
 
 
 def test_a_gateway_tells_what_the_program_has_set_up(tmp_path):
@@ -133,7 +218,7 @@ def test_a_gateway_tells_what_the_program_has_set_up(tmp_path):
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ["attempt sim/demo", "chat sim/demo"]
+    assert json.loads(done.stdout) == ["attempt sim/demo", "chat demo"]
 
 
 PROGRAM = """

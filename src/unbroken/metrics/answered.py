@@ -6,6 +6,7 @@ While an answer comes nobody is told anything, and without observers there is no
 one seam lies where an answer ends, whichever way it does.
 """
 
+import logging
 from collections.abc import Sequence
 from contextvars import copy_context
 from typing import Protocol
@@ -15,6 +16,8 @@ from msgspec import Struct
 from unbroken.messages import Request
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
+
+LOGGER = logging.getLogger("unbroken.metrics")
 
 
 class Answered(Struct, frozen=True, kw_only=True):
@@ -33,7 +36,9 @@ class Answered(Struct, frozen=True, kw_only=True):
 
 
 class Observer(Protocol):
-    """Somebody who is told, once for each answer, and who does not wait."""
+    """Somebody who is told, once for each answer, and who does not wait. What it raises is logged:
+    the answer is as good as it was.
+    """
 
     def answered(self, told: Answered, /) -> None: ...
 
@@ -69,5 +74,13 @@ class Watch:
             metrics=answer.metrics,
             request=self._request,
         )
-        for observer in self._observers:
-            self._context.run(observer.answered, told)
+        self._context.run(tell, self._observers, told)
+
+
+def tell(observers: Sequence[Observer], told: Answered) -> None:
+    """Tell them all, whatever becomes of one of them."""
+    for observer in observers:
+        try:
+            observer.answered(told)
+        except Exception:
+            LOGGER.exception("%r could not note an answer of %s", observer, told.model)

@@ -1,29 +1,44 @@
 """Answers as OpenTelemetry spans and metrics, by the conventions for generative AI.
 
-    Spans().answered(Answered(...))
+    Client(observers=[Spans()])             a gateway has them by itself
 
-One span for the answer as its caller saw it, over all attempts, and one within it for each
-attempt (opentelemetry.io/docs/specs/semconv/gen-ai: "the span SHOULD cover the duration of the
-logical operation with all retries"). The conventions are in development: names are those of
-version 1.41. Prompts and answers are never recorded.
+One span for the answer as its caller saw it, over all attempts ("the span SHOULD cover the duration
+of the logical operation with all retries"), and within it one for each attempt. Only the answer's
+has a `gen_ai.operation.name`, so that nobody counts an answer twice. They are made when the answer
+is over, with the times that were measured.
 
-Only the API is needed here (extra `otel`). Without an SDK that the program sets up, for example by
-`opentelemetry-instrument`, it does nothing.
+Names: opentelemetry.io/docs/specs/semconv/gen-ai (gen-ai-spans, gen-ai-metrics), the last that core
+released, 1.41; status of all `gen_ai.*`: development; `error.type` and `server.*`: stable. They
+have moved to github.com/open-telemetry/semantic-conventions-genai, which has only development
+releases and renames the metrics (`gen_ai.client.inference.*`): docs/adr/0012.
+
+Prompt and answer are recorded only if `content` or OpenTelemetry's own variable
+OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT (`true`, `span_only`, `span_and_event`) asks for
+it; what a provider said of an error may repeat them, so its class stands for it.
+
+Only the API is needed (extra `otel`): without an SDK that the program sets up nothing happens.
 """
 
+import os
 import time
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from opentelemetry import metrics, trace
-from opentelemetry.propagate import extract
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from unbroken.errors import ProviderError
 from unbroken.metrics.answered import Answered
+from unbroken.metrics.otel_content import content_of
 from unbroken.response import Attempt, Response
 
 Facts = dict[str, AttributeValue]
+
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_ASKED = frozenset({"true", "span_only", "span_and_event"})
 
 PROVIDERS = {
     "azure": "azure.ai.openai",
@@ -35,99 +50,194 @@ PROVIDERS = {
 }
 """The conventions' words for `gen_ai.provider.name` where they are not our own."""
 
+# The conventions' own bounds; for the first chunk those of the server's time to first token.
+_DURATIONS = [0.01 * 2**n for n in range(14)]
+_FIRST = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1]
+_FIRST += [0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]
+_COUNTS = [float(4**n) for n in range(14)]
+
+_W3C = TraceContextTextMapPropagator()
+_BROKEN = frozenset({"failed", "truncated"})
+
+# What a question says of itself beside its messages: the conventions' name, ours.
+_PARAMETERS = {
+    "gen_ai.request.choice.count": "n",
+    "gen_ai.request.frequency_penalty": "frequency_penalty",
+    "gen_ai.request.max_tokens": "max_tokens",
+    "gen_ai.request.presence_penalty": "presence_penalty",
+    "gen_ai.request.seed": "seed",
+    "gen_ai.request.stop_sequences": "stop",
+    "gen_ai.request.temperature": "temperature",
+    "gen_ai.request.top_k": "top_k",
+    "gen_ai.request.top_p": "top_p",
+}
+
 
 class Spans:
-    """Tells the tracer and the meter that the program has set up."""
+    """Tells the tracer and the meter that the program has set up, or those given."""
 
     def __init__(
         self,
         tracers: trace.TracerProvider | None = None,
         meters: metrics.MeterProvider | None = None,
+        *,
+        content: bool | None = None,
     ) -> None:
         self._tracer = trace.get_tracer("unbroken", tracer_provider=tracers)
-        meter = metrics.get_meter("unbroken", meter_provider=meters)
-        self._duration = meter.create_histogram("gen_ai.client.operation.duration", "s")
-        self._first = meter.create_histogram("gen_ai.client.operation.time_to_first_chunk", "s")
-        self._tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}")
+        self._content = (
+            os.environ.get(CAPTURE, "").lower() in _ASKED if content is None else content
+        )
+        self._meters = _Meters(metrics.get_meter("unbroken", meter_provider=meters))
 
     def answered(self, told: Answered) -> None:
         """An answer has just ended."""
         end = time.time_ns()
-        start = end - _nanoseconds(told.metrics.duration or 0.0)
+        start = end - _nanoseconds(told.metrics.duration)
+        last = _last(told.response)
+        who = {"gen_ai.operation.name": "chat", **_asked(last)}
+        parent = _parent(told.traceparent)
         span = self._tracer.start_span(
-            f"chat {told.model}",
-            extract({"traceparent": told.traceparent}),
-            SpanKind.CLIENT,
-            _answer_facts(told),
-            start_time=start,
+            f"chat {last.model}", parent, SpanKind.CLIENT, who, start_time=start
         )
         within = trace.set_span_in_context(span)
-        at = start
-        for attempt in told.response.attempts:
-            begun = at + _nanoseconds(attempt.delay)
-            at = begun + _nanoseconds(attempt.duration)
-            self._attempt(attempt, within, begun, min(at, end))
-        if told.state == "failed":
-            span.set_status(Status(StatusCode.ERROR))
+        if span.is_recording():
+            self._describe(span, told)
+            self._attempts(told.response.attempts, within, start, end)
         span.end(end)
-        self._measure(told)
+        self._meters.measure(told, who, within)
 
-    def _attempt(self, attempt: Attempt, within: object, start: int, end: int) -> None:
-        name = f"attempt {attempt.provider}/{attempt.model}"
-        span = self._tracer.start_span(
-            name,
-            within,  # type: ignore[arg-type]
-            SpanKind.CLIENT,
-            _attempt_facts(attempt),
-            start_time=start,
+    def _describe(self, span: Span, told: Answered) -> None:
+        span.set_attributes(_answer_facts(told))
+        if self._content and told.request is not None:
+            span.set_attributes(content_of(told.request, told.response))
+        if told.state in _BROKEN:
+            span.set_status(Status(StatusCode.ERROR, _cause(told.response)))
+
+    def _attempts(
+        self, attempts: tuple[Attempt, ...], within: Context, start: int, end: int
+    ) -> None:
+        """One after the other, as they were made; those of a race ran side by side."""
+        for attempt in attempts:
+            begun = min(start + _nanoseconds(attempt.delay), end)
+            start = min(begun + _nanoseconds(attempt.duration), end)
+            span = self._tracer.start_span(
+                f"attempt {attempt.provider}/{attempt.model}",
+                within,
+                SpanKind.CLIENT,
+                _attempt_facts(attempt),
+                start_time=begun,
+            )
+            if attempt.error is not None:
+                span.set_status(Status(StatusCode.ERROR, type(attempt.error).__name__))
+            span.end(start)
+
+
+class _Meters:
+    """The histograms of the conventions' clients."""
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        self._duration = meter.create_histogram(
+            "gen_ai.client.operation.duration",
+            "s",
+            "GenAI operation duration.",
+            explicit_bucket_boundaries_advisory=_DURATIONS,
         )
-        if attempt.error is not None:
-            span.set_status(Status(StatusCode.ERROR, str(attempt.error)))
-        span.end(max(start, end))
+        self._first = meter.create_histogram(
+            "gen_ai.client.operation.time_to_first_chunk",
+            "s",
+            "Time to receive the first chunk.",
+            explicit_bucket_boundaries_advisory=_FIRST,
+        )
+        self._tokens = meter.create_histogram(
+            "gen_ai.client.token.usage",
+            "{token}",
+            "Number of input and output tokens used.",
+            explicit_bucket_boundaries_advisory=_COUNTS,
+        )
 
-    def _measure(self, told: Answered) -> None:
-        who = _who(told.response.provider, told.model)
-        failed: Facts = {"error.type": _cause(told.response)} if told.state == "failed" else {}
-        if told.metrics.duration is not None:
-            self._duration.record(told.metrics.duration, {**who, **failed})
-        if told.metrics.time_to_first_token is not None:
-            self._first.record(told.metrics.time_to_first_token, who)
-        if told.response.usage is not None:
-            usage = told.response.usage
+    def measure(self, told: Answered, who: Facts, within: Context) -> None:
+        """One answer; `within` is its span, for exemplars."""
+        response, figures = told.response, told.metrics
+        answered = _known({**who, "gen_ai.response.model": response.model or None})
+        failed: Facts = {"error.type": _cause(response)} if told.state in _BROKEN else {}
+        self._duration.record(figures.duration, {**answered, **failed}, within)
+        if figures.time_to_first_token is not None and _streams(told):
+            self._first.record(figures.time_to_first_token, answered, within)
+        if response.usage is not None:
+            usage = response.usage
             kinds = {"input": usage.input_tokens, "output": usage.output_tokens}
             for kind, count in kinds.items():
-                self._tokens.record(count, {**who, "gen_ai.token.type": kind})
+                self._tokens.record(count, {**answered, "gen_ai.token.type": kind}, within)
+
+
+def _parent(traceparent: str) -> Context:
+    """The span that is open where the question was asked; else the caller's, from elsewhere."""
+    here = get_current()
+    if trace.get_current_span(here).get_span_context().is_valid:
+        return here
+    return _W3C.extract({"traceparent": traceparent}, here)
 
 
 def _nanoseconds(seconds: float) -> int:
     return int(seconds * 1e9)
 
 
-def _who(provider: str, model: str) -> Facts:
-    return {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": PROVIDERS.get(provider, provider),
-        "gen_ai.request.model": model,
+def _last(response: Response) -> Attempt:
+    """Who answered, or was asked last."""
+    tried = response.attempts
+    return tried[-1] if tried else Attempt(response.provider, response.model)
+
+
+def _asked(attempt: Attempt) -> Facts:
+    """Who was asked, where: also what a sampler may go by."""
+    place = urlsplit(attempt.url)
+    port = place.port or {"http": 80, "https": 443}.get(place.scheme)
+    facts: Mapping[str, AttributeValue | None] = {
+        "gen_ai.provider.name": PROVIDERS.get(attempt.provider, attempt.provider),
+        "gen_ai.request.model": attempt.model,
+        "server.address": place.hostname,
+        "server.port": port,
     }
+    return _known(facts)
 
 
 def _answer_facts(told: Answered) -> Facts:
     response = told.response
-    reasons = [choice.finish_reason for choice in response.choices if choice.finish_reason]
+    missing = None if told.state == "complete" else "error"
+    reasons = [choice.finish_reason or missing for choice in response.choices]
     facts: Mapping[str, AttributeValue | None] = {
-        **_who(response.provider, told.model),
-        "gen_ai.request.stream": True,
+        "gen_ai.request.stream": _streams(told) or None,
         "gen_ai.response.id": response.id or None,
         "gen_ai.response.model": response.model or None,
-        "gen_ai.response.finish_reasons": reasons or None,
-        "gen_ai.response.time_to_first_chunk": told.metrics.time_to_first_token,
-        "error.type": _cause(response) if told.state == "failed" else None,
+        "gen_ai.response.finish_reasons": [reason for reason in reasons if reason] or None,
+        "gen_ai.response.time_to_first_chunk": (
+            told.metrics.time_to_first_token if _streams(told) else None
+        ),
+        "error.type": _cause(response) if told.state in _BROKEN else None,
+        "unbroken.model": told.model,
         "unbroken.state": told.state,
         "unbroken.reason": told.reason or None,
         "unbroken.attempts": len(response.attempts),
+        "unbroken.recoveries": sum(one.how != "start" for one in response.attempts),
         "unbroken.cost_usd": response.cost,
     }
-    return {**_known(facts), **_usage_facts(response)}
+    return {**_parameter_facts(told), **_known(facts), **_usage_facts(response)}
+
+
+def _streams(told: Answered) -> bool:
+    return told.request is None or told.request.stream
+
+
+def _parameter_facts(told: Answered) -> Facts:
+    request = told.request
+    if request is None:
+        return {}
+    said = {name: getattr(request, ours) for name, ours in _PARAMETERS.items()}
+    form = request.response_format
+    said["gen_ai.output.type"] = form and ("text" if form.get("type") == "text" else "json")
+    if request.n == 1:
+        del said["gen_ai.request.choice.count"]  # wanted if it is another number
+    return _known(said)
 
 
 def _usage_facts(response: Response) -> Facts:
@@ -147,7 +257,7 @@ def _attempt_facts(attempt: Attempt) -> Facts:
     error = attempt.error
     status = error.status if isinstance(error, ProviderError) else attempt.status
     facts: Mapping[str, AttributeValue | None] = {
-        **_who(attempt.provider, attempt.model),
+        **_asked(attempt),
         "http.response.status_code": status,
         "error.type": None if error is None else type(error).__name__,
         "unbroken.how": attempt.how,

@@ -37,7 +37,7 @@ from unbroken.errors import (
     error_class,
 )
 from unbroken.messages import Request
-from unbroken.metrics.answered import Answered, Observer
+from unbroken.metrics.answered import Answered, Observer, tell
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
 from unbroken.server.feed import STRAIGHT, Feed
@@ -227,10 +227,10 @@ class Gateway:
             reason=outcome.reason,
             response=outcome.response,
             metrics=outcome.metrics,
+            request=asked.request,
             traceparent=asked.traceparent,
         )
-        for observer in self._observers:
-            observer.answered(told)
+        tell(self._observers, told)
         write_answer(asked, stream, told, content=self.settings.log_content)
         if asked.owner:
             await self.keys.note_answer(asked.owner, outcome.response)
