@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from unbroken.cli._question import count, number
 from unbroken.cli._table import table
+from unbroken.client._plan import environment
 from unbroken.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The options of `keys`."""
     parser.add_argument("action", choices=("create", "list", "revoke"))
     parser.add_argument("name", nargs="?", help="what the key is called")
-    parser.add_argument("--store", default="sqlite:///unbroken.db", metavar="URL")
+    parser.add_argument(
+        "--store", metavar="URL", help="as of `serve`, which reads UNBROKEN_STORE and unbroken.toml"
+    )
     parser.add_argument("--requests", type=count, metavar="N", help="at most so many a day")
     parser.add_argument("--tokens", type=count, metavar="N", help="at most so many a day")
     parser.add_argument("--usd", type=number, metavar="X", help="at most so much a day")
@@ -39,9 +42,11 @@ def run(args: Namespace) -> int:
 
 async def _with_keys(args: Namespace) -> None:
     from unbroken.server.keys import Keys
+    from unbroken.server.settings import load
     from unbroken.stores import registry
 
-    async with registry.open(args.store) as store:
+    given = {"store": args.store} if args.store else {}
+    async with registry.open(load(environment(), given).store) as store:
         await _DO[args.action](Keys(store), args)
 
 

@@ -7,6 +7,7 @@ go with a clean end and its leases with them, so that another process goes on at
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import Mapping
 from types import FrameType
 
@@ -95,9 +96,17 @@ def serve(settings: Settings, key_limits: Mapping[str, Allowance]) -> int:
     )
     show(settings.log)
     server = _Server(config, gateway, settings.drain)
+    signal.signal(signal.SIGTERM, _leave)
     _calm()
     server.run()
     return 0 if server.started else 1
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """Uvicorn sends itself the signal again when all is done, so whoever stopped us in order would
+    see a process that was killed (143). Before it listens, this is all there is to do.
+    """
+    sys.exit(0)
 
 
 def _calm() -> None:
