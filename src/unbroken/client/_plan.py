@@ -190,7 +190,7 @@ def _question(
 ) -> Question:
     """What one model of the route is asked."""
     provider, model = registry.resolve(name, elsewhere=isinstance(settings.base_url, str))
-    request = _request(model, prompt, parameters, stream=stream)
+    request = request_from(model, prompt, parameters, stream=stream)
     key, base_url = _key(settings, provider), _base_url(settings, provider)
     gate, circuit = settings.health.of(provider.name, base_url, key, model)
     return Question(
@@ -205,14 +205,15 @@ def _question(
     )
 
 
-def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool) -> Request:
+def request_from(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool) -> Request:
+    """The question in a call's arguments. LocalProtocolError says what is wrong with them."""
     given: dict[str, Any] = {k: v for k, v in parameters.items() if v is not None}
     if isinstance(prompt, Request):
         return msgspec.structs.replace(prompt, model=model, stream=stream)
     stop, tools = given.pop("stop", None), given.pop("tools", None)
     choice, system = given.pop("tool_choice", None), given.pop("system", None)
     form = output_format(given.pop("response_format")) if "response_format" in given else None
-    for name in _ELSEWHERE:
+    for name in OF_THE_CALL:
         given.pop(name, None)
     return msgspec.structs.replace(
         _checked(given, model),
@@ -225,11 +226,8 @@ def _request(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool
     )
 
 
-_ELSEWHERE = (
-    "timeouts",
-    "recovery",
-    "hedge_after",
-)  # parameters of the call that are not part of the question
+OF_THE_CALL = ("timeouts", "recovery", "hedge_after")
+"""Parameters that are not part of the question."""
 
 
 def _checked(given: dict[str, Any], model: str) -> Request:

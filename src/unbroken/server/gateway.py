@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import pkgutil
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -41,7 +41,7 @@ from unbroken.metrics.answered import Answered, Observer, tell
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
 from unbroken.server.feed import STRAIGHT, Feed
-from unbroken.server.keys import Allowance, Caller, Keys
+from unbroken.server.keys import Allowance, Caller, Keys, user
 from unbroken.server.log import REQUEST_ID, Logged, request_id, write_answer
 from unbroken.server.produce import Outcome
 from unbroken.server.records import Asked, OnDisconnect
@@ -55,6 +55,9 @@ try:
     from unbroken.metrics.otel import Spans
 except ImportError:  # OpenTelemetry is an extra
     Spans = None  # type: ignore[assignment,misc]
+
+Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
+"""Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
@@ -79,7 +82,8 @@ def found_routes() -> list[BaseRoute]:
 
 class Gateway:
     """Answers over HTTP, each of them a durable log in `store`; without one, where the settings
-    say: in the file `unbroken.db`, if they don't.
+    say: in the file `unbroken.db`, if they don't. With `authenticate`, the app around it says whose
+    each answer is, and keys are not asked for.
     """
 
     def __init__(
@@ -89,11 +93,13 @@ class Gateway:
         client: AsyncClient | None = None,
         settings: Settings | None = None,
         key_limits: Mapping[str, Allowance] | None = None,
+        authenticate: Authenticate | None = None,
     ) -> None:
         self.settings = settings or Settings()
         store = registry.open(self.settings.store) if store is None else store
         self.keys, self.board = Keys(store, key_limits), Board()
         self._observers: list[Observer] = [self.board] if Spans is None else [self.board, Spans()]
+        self._authenticate = authenticate
         self.client = client or AsyncClient()
         self.answers = Answers(store, self.client, self._told)
         self.answers.keep(self.settings.keep_days, self.settings.keep_bytes)
@@ -156,7 +162,8 @@ class Gateway:
         `otherwise` is what becomes of it without readers, if the question does not say.
         """
         caller = await self.caller(http)
-        await self.keys.admit(caller)
+        if self._authenticate is None:
+            await self.keys.admit(caller)
         wishes, request = wishes_of(request)
         self._check([request.model, *wishes.fallbacks])
         asked = Asked(
@@ -205,9 +212,11 @@ class Gateway:
         return await self.owned(http, stream)
 
     async def caller(self, http: HTTPConnection) -> Caller:
-        """Who asks, by the key in `authorization` or `x-api-key`. AuthenticationFailed if nobody
-        we know.
+        """Who asks, as the app says or by the key in `authorization` or `x-api-key`.
+        AuthenticationFailed if nobody we know.
         """
+        if self._authenticate is not None:
+            return user(await self._authenticate(http))
         scheme, _, key = http.headers.get("authorization", "").partition(" ")
         shown = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
         caller = await self.keys.caller(shown)
@@ -232,7 +241,7 @@ class Gateway:
         )
         tell(self._observers, told)
         write_answer(asked, stream, told, content=self.settings.log_content)
-        if asked.owner:
+        if asked.owner and self._authenticate is None:
             await self.keys.note_answer(asked.owner, outcome.response)
 
     async def body(self, http: HttpRequest) -> bytes:

@@ -61,6 +61,15 @@ class Caller(Struct, frozen=True):
 
 EVERYBODY = Caller()
 
+
+def user(name: str | None) -> Caller:
+    """A user of the app that the gateway is part of. AuthenticationFailed if it is none."""
+    if name is None:
+        said = "who asks is not signed in"
+        raise AuthenticationFailed(said, status=401, code="not_authenticated")
+    return Caller(f"user:{name}", name)
+
+
 _spent = msgspec.json.Decoder(Spent).decode
 
 
