@@ -5,6 +5,7 @@ bentoml serve service:Chat
 
 import os
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import bentoml
@@ -21,19 +22,23 @@ image = bentoml.images.Image(python_version="3.12").requirements_file("requireme
 
 
 @bentoml.asgi_app(gateway, path="/llm")
-@bentoml.service(image=image, traffic={"timeout": 300})  # seconds until the first piece
+@bentoml.service(
+    image=image,
+    traffic={"timeout": 300},  # seconds until the first piece, or the whole of a plain answer
+    metrics={"enabled": False},  # they keep a series for each address, and each answer has its own
+)
 class Chat:
     """BentoML tells a mounted app neither of its start nor of its stop, so the hooks do."""
 
     @bentoml.on_startup
     async def start(self) -> None:
-        self.client = AsyncClient()
-        await gateway.__aenter__()
+        self.open = AsyncExitStack()
+        self.client = await self.open.enter_async_context(AsyncClient())
+        await self.open.enter_async_context(gateway)
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        await gateway.__aexit__(None, None, None)
-        await self.client.close()
+        await self.open.aclose()
 
     @bentoml.api
     async def ask(

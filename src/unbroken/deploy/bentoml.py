@@ -14,11 +14,15 @@ what is done about it here:
   gives the status that the provider gave, with its `Retry-After`.
 - It drops what is raised later: half an answer looks whole. This ends it with a mark.
 - Until the first piece it does not look whether the reader is still there. This does.
+
+A generator without `async` gets no such help. BentoML runs it piece by piece in one thread for all
+(`_bentoml_impl/server/app.py`, `_to_thread`), and does not close it when its reader has left.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, MutableMapping
+import math
+from collections.abc import AsyncGenerator, Awaitable, MutableMapping
 from typing import Protocol
 
 from starlette.requests import Request as HttpRequest
@@ -51,21 +55,24 @@ class Context(Protocol):
 
 
 async def texts(stream: AsyncStream, ctx: Context) -> AsyncGenerator[str, None]:
-    """The visible text of the first choice; if the stream breaks, a mark behind it."""
+    """The visible text of the first choice, as it comes; it ends when the reader leaves.
+
+    An UnbrokenError is told, not raised: before the first piece as a sentence under the status that
+    fits, later as a `mark` behind the text. Both are logged as warnings of `unbroken.deploy`.
+    """
     head, begun = ctx.response, False
     head.headers.update({"content-type": "text/plain; charset=utf-8", **STREAMING})
-    async with stream:
-        watch = asyncio.create_task(_leave_with(ctx.request, stream))
-        try:
-            async for text in stream.text:
+    try:
+        async with stream:
+            pieces = stream.text
+            text = await _unless_left(ctx.request, anext(pieces, None))
+            while text is not None:
                 begun = True
-                watch.cancel()  # from here on BentoML looks itself
                 yield text
-        except UnbrokenError as error:
-            LOGGER.warning("%s", error)
-            yield mark(error) if begun else _refused(error, head)
-        finally:
-            watch.cancel()
+                text = await anext(pieces, None)
+    except UnbrokenError as error:
+        LOGGER.warning("%s", error)
+        yield mark(error) if begun else _refused(error, head)
 
 
 def mark(error: UnbrokenError) -> str:
@@ -78,12 +85,23 @@ def _refused(error: UnbrokenError, head: Answering) -> str:
     refusal = error_of(failure_of(error))
     head.status_code = refusal.status or 502
     if refusal.retry_after is not None:
-        head.headers["retry-after"] = f"{refusal.retry_after:g}"
+        head.headers["retry-after"] = str(math.ceil(refusal.retry_after))  # RFC 9110, 10.2.3
     return f"{error}\n"
 
 
-async def _leave_with(request: HttpRequest, stream: AsyncStream) -> None:
-    """Close the provider's connection when the reader goes; the loop over the text just ends."""
+async def _unless_left(request: HttpRequest, piece: Awaitable[str | None]) -> str | None:
+    """The piece when it comes; None if the reader leaves before, and nothing is read any more."""
+    reading, leaving = asyncio.ensure_future(piece), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return reading.result() if reading.done() else None
+    finally:
+        for task in (reading, leaving):
+            task.cancel()
+        await asyncio.gather(reading, leaving, return_exceptions=True)
+
+
+async def _gone(request: HttpRequest) -> None:
+    """Returns when the reader has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    await stream.abort()
