@@ -86,9 +86,13 @@ class Image:
         context(source, ignore, folder / "context")
 
     def build(self):
-        """Follow the instructions."""
+        """From nothing, with a Python that the image's user may run."""
         uids = [argument for word, argument in self._steps if word == "USER"]
         self._make_base(python_for(uids[-1]))
+        return self.follow()
+
+    def follow(self):
+        """One instruction after the other."""
         for word, argument in self._steps:
             if word in NOTES:
                 self.notes[word] = argument

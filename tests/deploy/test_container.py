@@ -7,6 +7,7 @@ and 127.0.0.3, ports by free ones. Compose's and Kubernetes' files go through th
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -15,16 +16,18 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
+from websockets.sync.client import connect
 
 sys.path.append(str(Path(__file__).parents[1] / "stores"))
 
 from dns_server import DnsServer
-from dockerfile import Image, as_user
+from dockerfile import Image, as_user, context, instructions
 from redis_server import RedisServer, free_port, program
 
 from unbroken import Client
@@ -38,8 +41,10 @@ MODEL = "sim/demo?ttft=0.1&tps=40&tokens=200"  # five seconds
 COMPOSE = yaml.safe_load((EXAMPLE / "compose.yaml").read_text("utf-8"))
 SERVICES = COMPOSE["services"]
 KUBERNETES = {
-    part["kind"]: part for part in yaml.safe_load_all((EXAMPLE / "kubernetes.yaml").read_text())
+    part["kind"]: part
+    for part in yaml.safe_load_all((EXAMPLE / "kubernetes.yaml").read_text("utf-8"))
 }
+CONTAINER = KUBERNETES["Deployment"]["spec"]["template"]["spec"]["containers"][0]
 
 here = pytest.mark.skipif(
     "CI" not in os.environ and (NGINX is None or sys.platform != "linux"),
@@ -140,8 +145,8 @@ class Site:
             return process.communicate()[0].strip()
 
 
-@pytest.fixture
-def site(image, tmp_path_factory):
+@pytest.fixture(scope="module")
+def site(image):
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.chmod(0o755)
@@ -198,7 +203,7 @@ def wait_for(ready, seconds=30):
             if ready():
                 return
         time.sleep(0.02)
-    pytest.fail("it did not start")
+    pytest.fail("it was waited for in vain")
 
 
 @here
@@ -208,7 +213,8 @@ def test_an_answer_whose_gateway_is_stopped_is_read_to_its_end_from_the_other(si
     reader = Reader(site.url, site.key)
     reader.start()
     wait_for(lambda: len(reader.text) > 20)
-    gateway = site.gateways[site.busy()]
+    address = site.busy()
+    gateway = site.gateways[address]
     gateway.terminate()
 
     assert gateway.wait(10) == 0
@@ -216,3 +222,167 @@ def test_an_answer_whose_gateway_is_stopped_is_read_to_its_end_from_the_other(si
     reader.join(30)
     assert reader.text == whole
     assert reader.visits > 1
+    assert site.check(site.image.check, address) == 1
+    assert {get(f"{site.url}/healthz") for _ in range(10)} == {'{"status":"ok"}'}
+    site.start(address)
+
+
+@here
+def test_every_health_check_is_well(site):
+    assert [site.check(site.image.check, address) for address in site.gateways] == [0, 0]
+    assert site.check(SERVICES["redis"]["healthcheck"]["test"]) == 0
+    assert shutil.which("wget") is None or site.check(SERVICES["nginx"]["healthcheck"]["test"]) == 0
+    for probe in ("readinessProbe", "livenessProbe"):
+        path = CONTAINER[probe]["httpGet"]["path"]
+        assert '"status":"ok"' in get(f"http://127.0.0.2:{site.port}{path}")
+
+
+@here
+def test_only_who_has_a_key_is_answered_and_nobody_outside_sees_the_figures(site):
+    def status(path, **headers):
+        try:
+            return get(f"{site.url}{path}", **headers) and 200
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    ask = "/stream?prompt=Hello&model=sim/demo?tps=0%26tokens=5"
+    assert status(ask) == 401
+    assert status(ask, authorization=f"Bearer {site.key}") == 200
+    assert status("/metrics", authorization=f"Bearer {site.key}") == 404
+
+
+@here
+def test_a_websocket_passes_nginx(site):
+    messages = [{"role": "user", "content": "Hello"}]
+    start = {"type": "start", "request": {"model": "sim/demo?tps=0&tokens=5", "messages": messages}}
+    headers = {"authorization": f"Bearer {site.key}"}
+    with connect(f"{site.url.replace('http', 'ws')}/ws", additional_headers=headers) as socket:
+        socket.send(json.dumps(start))
+        said = [json.loads(message) for message in until_the_end(socket)]
+
+    assert said[0]["type"] == "started"
+    assert said[-1]["state"] == "complete"
+
+
+def until_the_end(socket):
+    for message in socket:
+        yield message
+        if json.loads(message)["type"] == "end":
+            return
+
+
+@here
+def test_nginx_holds_nothing_back_from_an_upstream_that_does_not_ask_for_it(serve, clean):
+    left = threading.Event()
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    port = int(serve(app).rpartition(":")[2])
+    with nginx(clean / "unbuffered", port, "127.0.0.1") as url:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            first = answer.read1(100)
+
+        assert first == b"first"
+        assert left.wait(20)
+
+
+def test_what_is_installed_is_what_the_lock_says_and_nothing_builds_anything(image):
+    code = "from importlib.metadata import distributions as d; print(*(f'{x.name}=={x.version}' for x in d()))"
+    with image.start_command(["python", "-c", code], stdout=subprocess.PIPE) as process:
+        found = {name.lower().replace("_", "-") for name in process.communicate()[0].split()}
+    locked = {line.split(" ;")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
+
+    assert {name for name in found - locked if not name.startswith("unbroken==")} == set()
+    assert {"redis", "uvicorn", "genai-prices"} <= {name.split("==")[0] for name in found}
+    assert not {"pip", "hatchling"} & {name.split("==")[0] for name in found}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_it_is_not_root_and_may_write_its_data_only(image):
+    code = "import os, sys; print(os.getuid()); open('unbroken.db', 'x')"
+    with image.start_command(["python", "-c", code], stdout=subprocess.PIPE) as process:
+        uid = process.communicate()[0]
+    find = ["find", str(image.root), "-writable", "-type", "d"]
+    with image.start_command(find, stdout=subprocess.PIPE) as process:
+        writable = process.communicate()[0].split()
+
+    assert (uid, process.returncode) == ("10001\n", 0)
+    assert writable == [f"{image.root}{image.notes['VOLUME']}"]
+
+
+def test_no_secret_of_the_developers_is_sent_to_the_builder(tmp_path):
+    for name in (".env", "src/a.py", "src/.env", "src/__pycache__/a.pyc", "README.md", "x/y.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "sent").mkdir()
+    context(tmp_path, (EXAMPLE / "Dockerfile.dockerignore").read_text(), tmp_path / "sent")
+    sent = [path for path in (tmp_path / "sent").rglob("*") if path.is_file()]
+
+    assert {str(path.relative_to(tmp_path / "sent")) for path in sent} == {"src/a.py", "README.md"}
+
+
+def test_an_instruction_that_is_not_known_is_refused(tmp_path):
+    (tmp_path / "Dockerfile").write_text("# none\nADD https://x.example \\\n  /x\nUSER 1:1\n")
+    (tmp_path / "Dockerfile.dockerignore").write_text("*\n")
+
+    with pytest.raises(NotImplementedError, match="ADD https://x.example"):
+        Image(tmp_path / "Dockerfile", tmp_path, tmp_path).follow()
+
+
+def test_there_is_time_to_end_in_order():
+    rest = 5  # what readers get after `drain`: server/serving.py
+    drain = int(SERVICES["gateway"]["environment"]["UNBROKEN_DRAIN"])
+    pod = KUBERNETES["Deployment"]["spec"]["template"]["spec"]
+    env = {one["name"]: one["value"] for one in CONTAINER["env"]}
+    sleep = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
+
+    assert int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s")) > drain + rest
+    assert pod["terminationGracePeriodSeconds"] > sleep + int(env["UNBROKEN_DRAIN"]) + rest
+
+
+def test_all_files_mean_the_same_port():
+    steps = dict(instructions((EXAMPLE / "Dockerfile").read_text("utf-8")))
+    port = steps["EXPOSE"]
+
+    assert f"UNBROKEN_PORT={port}" in steps["ENV"]
+    assert f"http://gateway:{port};" in (EXAMPLE / "nginx.conf").read_text("utf-8")
+    assert [one["containerPort"] for one in CONTAINER["ports"]] == [int(port)]
+
+
+def faults(tool, *arguments):
+    done = subprocess.run([PEERS / tool, *arguments], capture_output=True, text=True)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def compose_faults(file):
+    return faults("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
+
+
+def kubernetes_faults(file):
+    return faults("kubernetes-validate", "--strict", file)
+
+
+@checked
+@pytest.mark.parametrize(
+    ("name", "faults_of", "right", "wrong"),
+    [
+        ("compose.yaml", compose_faults, "stop_grace_period", "stop_grace_time"),
+        ("kubernetes.yaml", kubernetes_faults, "preStop", "beforeStop"),
+    ],
+)
+def test_the_schemas_accept_the_files_and_would_see_a_mistake(
+    tmp_path, name, faults_of, right, wrong
+):
+    text = (EXAMPLE / name).read_text("utf-8")
+    mistaken = tmp_path / name
+    mistaken.write_text(text.replace(right, wrong), "utf-8")
+
+    assert faults_of(EXAMPLE / name) == ""
+    assert wrong in faults_of(mistaken)
