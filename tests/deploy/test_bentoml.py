@@ -36,11 +36,23 @@ pytestmark = [
     ),
 ]
 
+PLAIN = """
+from collections.abc import AsyncGenerator
+import bentoml
+
+@bentoml.service
+class Plain:
+    @bentoml.api
+    async def ask(self) -> AsyncGenerator[str, None]:
+        yield "half an ans"
+        raise ConnectionError("the provider is gone")
+"""
 QUESTION = "Tell me about cats."
 POEM = "Cats sleep while the kettle sings, and wake when it has stopped."
 SCENARIOS = {
     "quick": Scenario(ttft=0.01, tps=500, tokens=60),
     "steady": Scenario(ttft=0.05, tps=100, tokens=150),
+    "flood": Scenario(ttft=0.0, tps=0, tokens=200_000),
     "endless": Scenario(ttft=0.05, tps=20, tokens=5000),
     "mute": Scenario(faults=(Fault(kind="silent"),)),
     "full": Scenario(
@@ -69,22 +81,23 @@ class Bento:
     """One `bentoml serve` in a copy of the example, to be killed and started again."""
 
     def __init__(self, folder, upstream, **env):
-        self.folder, self.upstream = folder, upstream
+        self.upstream = upstream
         self.log = folder / "bentoml.log"
         self.place, self._process = ("127.0.0.1", free_port()), None
         own = {"BENTOML_HOME": str(folder / "home"), "BENTOML_DO_NOT_TRACK": "True"}
+        own |= {"TMPDIR": str(folder), "COLUMNS": "1000"}
         own |= {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{upstream}/v1"}
         own |= {"MODEL": "openai/quick", "PATH": f"{BIN}:{os.environ['PATH']}"}
         self._env = {**os.environ, **own, **env}
-        if not (folder / "src").exists():
-            shutil.copytree(EXAMPLE, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        self.source = folder / "source"
+        shutil.copytree(EXAMPLE, self.source, ignore=shutil.ignore_patterns("__pycache__"))
 
     def start(self, target="service:Chat"):
         command = [BIN / "bentoml", "serve", target, "--host", "127.0.0.1"]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [*command, "--port", str(self.place[1])],
-                cwd=self.folder / "src",
+                cwd=self.source,
                 env=self._env,
                 stdout=log,
                 stderr=log,
@@ -102,7 +115,7 @@ class Bento:
     def command(self, *words):
         done = subprocess.run(
             [BIN / "bentoml", *words],
-            cwd=self.folder / "src",
+            cwd=self.source,
             env=self._env,
             capture_output=True,
             text=True,
@@ -160,17 +173,16 @@ def upstream():
 @pytest.fixture(scope="module")
 def bento(upstream, tmp_path_factory):
     """One server for all tests that leave it alive."""
-    with serving(tmp_path_factory.mktemp("bento"), upstream) as server:
+    with serving(Bento(tmp_path_factory.mktemp("bento"), upstream)) as server:
         yield server
 
 
 @contextlib.contextmanager
-def serving(folder, upstream, **env):
-    server = Bento(folder, upstream, **env)
+def serving(bento, target="service:Chat"):
     try:
-        yield server.start()
+        yield bento.start(target)
     finally:
-        server.kill()
+        bento.kill()
 
 
 def expected(upstream, model):
@@ -207,6 +219,13 @@ def test_a_reader_that_leaves_before_the_first_piece_is_noticed_too(bento):
         until(lambda: bento.ends("mute") == ["open"], "the provider was not asked")
 
     until(lambda: bento.ends("mute") == ["client left"], "the provider is still asked")
+
+
+def test_a_reader_that_leaves_is_noticed_however_fast_the_stream_is(bento):
+    with bento.ask("flood") as answer:
+        assert answer.read1()
+
+    until(lambda: bento.ends("flood") == ["client left"], "the provider is still asked")
 
 
 def test_a_refusal_before_the_first_piece_has_the_providers_status(bento):
@@ -264,6 +283,17 @@ def test_the_chat_page_finds_its_files_below_llm(bento):
             assert (name, answer.status) == (name, 200)
 
 
+def test_without_help_half_an_answer_would_look_whole(upstream, tmp_path):
+    """If this fails, BentoML has changed: mend docs/howto/bentoml.md."""
+    bento = Bento(tmp_path, upstream)
+    (bento.source / "plain.py").write_text(PLAIN)
+    with serving(bento, "plain:Plain"), bento.get("/ask", {}) as answer:
+        text = answer.read()
+
+    assert (answer.status, text) == (200, b"half an ans")
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+
+
 class EventSource(threading.Thread):
     """A browser's: comes back with Last-Event-ID until it has had the end."""
 
@@ -294,7 +324,7 @@ class EventSource(threading.Thread):
 
 @pytest.mark.parametrize("victim", ["a worker", "all of it"])
 def test_an_answer_goes_on_after_kill_9(upstream, tmp_path, victim):
-    with serving(tmp_path, upstream) as bento:
+    with serving(Bento(tmp_path, upstream)) as bento:
         reader = EventSource(bento, "steady")
         reader.start()
         until(lambda: len(reader.frames) > 20, "nothing is said")
@@ -310,7 +340,8 @@ def test_an_answer_goes_on_after_kill_9(upstream, tmp_path, victim):
 
 
 def test_two_workers_share_one_file(upstream, tmp_path):
-    with serving(tmp_path, upstream, BENTOML_CONFIG_OPTIONS="services.Chat.workers=2") as bento:
+    workers = "services.Chat.workers=2"
+    with serving(Bento(tmp_path, upstream, BENTOML_CONFIG_OPTIONS=workers)) as bento:
         both = re.compile(r"entry_service:Chat:([12])\].*path=/llm/stream")
         texts, workers = [], set()
 
@@ -325,3 +356,30 @@ def test_two_workers_share_one_file(upstream, tmp_path):
         until(heard, "one worker does it all")
 
     assert set(texts) == {expected(upstream, "quick")}
+
+
+def test_a_bento_is_built_and_served_without_what_is_secret(upstream, tmp_path):
+    bento = Bento(tmp_path, upstream, UNBROKEN_STORE=f"sqlite:///{tmp_path}/answers.db")
+    wheel(bento.source / "wheels")
+    (bento.source / ".env").write_text("GROQ_API_KEY=secret\n")
+    (bento.source / "unbroken.db").write_text("answers")
+    (bento.source / "bentofile.yaml").write_text("python: {lock_packages: false}\n")  # asks PyPI
+
+    tag = bento.command("build", "--output", "tag").strip().removeprefix("__tag__:")
+    listed = json.loads(bento.command("list", "--output", "json"))
+    packed = Path(bento.command("get", tag, "--output", "path").strip())
+    with serving(bento, tag), bento.ask("quick") as answer:
+        text = answer.read().decode()
+
+    assert [one["tag"] for one in listed] == [tag]
+    assert {path.name for path in (packed / "src").iterdir()} >= {"service.py", "wheels"}
+    assert [path for path in packed.rglob("*") if path.name in (".env", "unbroken.db")] == []
+    assert "./wheels/unbroken-" in (packed / "env/python/requirements.txt").read_text()
+    assert text == expected(upstream, "quick")
+
+
+def wheel(folder):
+    """This checkout, as the example's requirements.txt names it."""
+    build = f"from hatchling.build import build_wheel; build_wheel({str(folder)!r})"
+    folder.mkdir()
+    subprocess.run([BIN / "python", "-c", build], cwd=ROOT, check=True)

@@ -13,7 +13,8 @@ what is done about it here:
 - It waits for the first piece before it answers, and makes every error until then a 500. This
   gives the status that the provider gave, with its `Retry-After`.
 - It drops what is raised later: half an answer looks whole. This ends it with a mark.
-- Until the first piece it does not look whether the reader is still there. This does.
+- Until the first piece it does not look whether the reader is still there, and later it may be
+  too busy with a fast stream to stop it (anyio cancels only what waits). This looks at each piece.
 
 A generator without `async` gets no such help. BentoML runs it piece by piece in one thread for all
 (`_bentoml_impl/server/app.py`, `_to_thread`), and does not close it when its reader has left.
@@ -62,17 +63,18 @@ async def texts(stream: AsyncStream, ctx: Context) -> AsyncGenerator[str, None]:
     """
     head, begun = ctx.response, False
     head.headers.update({"content-type": "text/plain; charset=utf-8", **STREAMING})
+    gone = asyncio.ensure_future(_gone(ctx.request))
     try:
         async with stream:
             pieces = stream.text
-            text = await _unless_left(ctx.request, anext(pieces, None))
-            while text is not None:
+            while (text := await _unless(gone, anext(pieces, None))) is not None:
                 begun = True
                 yield text
-                text = await anext(pieces, None)
     except UnbrokenError as error:
         LOGGER.warning("%s", error)
         yield mark(error) if begun else _refused(error, head)
+    finally:
+        gone.cancel()
 
 
 def mark(error: UnbrokenError) -> str:
@@ -89,16 +91,16 @@ def _refused(error: UnbrokenError, head: Answering) -> str:
     return f"{error}\n"
 
 
-async def _unless_left(request: HttpRequest, piece: Awaitable[str | None]) -> str | None:
-    """The piece when it comes; None if the reader leaves before, and nothing is read any more."""
-    reading, leaving = asyncio.ensure_future(piece), asyncio.ensure_future(_gone(request))
+async def _unless(gone: asyncio.Future[None], piece: Awaitable[str | None]) -> str | None:
+    """The piece when it comes; None if the reader has gone, and nothing is read any more."""
+    reading = asyncio.ensure_future(piece)
     try:
-        await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
-        return reading.result() if reading.done() else None
+        await asyncio.wait((reading, gone), return_when=asyncio.FIRST_COMPLETED)
+        text = reading.result() if reading.done() else None
+        return None if gone.done() else text
     finally:
-        for task in (reading, leaving):
-            task.cancel()
-        await asyncio.gather(reading, leaving, return_exceptions=True)
+        if reading.cancel():  # it was still under way
+            await asyncio.wait((reading,))
 
 
 async def _gone(request: HttpRequest) -> None:
