@@ -15,8 +15,6 @@ from unbroken.deploy.bentoml import texts
 from unbroken.server import Gateway, sse
 from unbroken.server.settings import load
 
-MODEL = os.environ.get("MODEL", "sim/demo")
-
 gateway = Gateway(settings=load(os.environ, {}))  # unbroken.toml, UNBROKEN_STORE and so on
 image = bentoml.images.Image(python_version="3.12").requirements_file("requirements.txt")
 
@@ -42,13 +40,15 @@ class Chat:
 
     @bentoml.api
     async def ask(
-        self, ctx: bentoml.Context, prompt: str, model: str = MODEL
+        self, ctx: bentoml.Context, prompt: str, model: str | None = None
     ) -> AsyncGenerator[str, None]:
-        """The answer's text as it comes; if it breaks, a mark says so."""
+        """The answer's text as it comes; if it breaks, a mark says so. Without `model` it is
+        UNBROKEN_MODEL, as everywhere; leave it out where a reader may not choose.
+        """
         async for text in texts(self.client.stream(model, prompt), ctx):
             yield text
 
     @bentoml.api
-    async def events(self, prompt: str, model: str = MODEL) -> Any:
+    async def events(self, prompt: str, model: str | None = None) -> Any:
         """The same as server-sent events."""
         return sse(self.client.stream(model, prompt))

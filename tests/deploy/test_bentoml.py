@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import textwrap
 import threading
 import time
 import urllib.request
@@ -55,6 +56,7 @@ SCENARIOS = {
     "flood": Scenario(ttft=0.0, tps=0, tokens=200_000),
     "endless": Scenario(ttft=0.05, tps=20, tokens=5000),
     "mute": Scenario(faults=(Fault(kind="silent"),)),
+    "dumb": Scenario(faults=(Fault(kind="silent"),)),
     "full": Scenario(
         faults=(Fault(kind="status", status=429, type="insufficient_quota", retry_after=6.2),)
     ),
@@ -87,7 +89,7 @@ class Bento:
         own = {"BENTOML_HOME": str(folder / "home"), "BENTOML_DO_NOT_TRACK": "True"}
         own |= {"TMPDIR": str(folder), "COLUMNS": "1000"}
         own |= {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{upstream}/v1"}
-        own |= {"MODEL": "openai/quick", "PATH": f"{BIN}:{os.environ['PATH']}"}
+        own |= {"UNBROKEN_MODEL": "openai/quick", "PATH": f"{BIN}:{os.environ['PATH']}"}
         self._env = {**os.environ, **own, **env}
         self.source = folder / "source"
         shutil.copytree(EXAMPLE, self.source, ignore=shutil.ignore_patterns("__pycache__"))
@@ -228,6 +230,16 @@ def test_a_reader_that_leaves_is_noticed_however_fast_the_stream_is(bento):
     until(lambda: bento.ends("flood") == ["client left"], "the provider is still asked")
 
 
+def test_a_provider_that_says_nothing_is_left_when_bentomls_time_is_up(upstream, tmp_path):
+    seconds = "services.Chat.traffic.timeout=1"
+    with serving(Bento(tmp_path, upstream, BENTOML_CONFIG_OPTIONS=seconds)) as bento:
+        with bento.ask("dumb") as answer:
+            status = answer.status
+        until(lambda: bento.ends("dumb") == ["client left"], "the provider is still asked")
+
+    assert status == 504
+
+
 def test_a_refusal_before_the_first_piece_has_the_providers_status(bento):
     with bento.ask("full") as answer:
         said = answer.read().decode()
@@ -245,6 +257,16 @@ def test_half_an_answer_ends_with_a_mark(bento):
     assert POEM.startswith(text) and "Cats" in text
     assert "interrupted after" in why
     assert why.removesuffix("]\n") in bento.log.read_text()
+
+
+@pytest.mark.parametrize("query", ["tokens=9", "fault=cut:words=5"])
+def test_the_page_shows_what_is_printed(bento, query):
+    page = (ROOT / "docs/howto/bentoml.md").read_text("utf-8")
+    asked = {"prompt": "Hi", "model": f"sim/demo?ttft=0&tps=0&{query}"}
+    with bento.get("/ask", asked) as answer:
+        printed = answer.read().decode()
+
+    assert f"\n\n{textwrap.indent(printed.rstrip(), '    ')}\n" in page
 
 
 def test_the_same_as_events(bento):
