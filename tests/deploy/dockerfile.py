@@ -117,8 +117,9 @@ class Image:
     def _make_base(self, python):
         base = self.folder / "base"
         subprocess.run([python, "-m", "venv", "--without-pip", base], check=True)
-        failed = [dev._failure([*installer, "pip"]) for installer in dev._installers(base)][:1]
-        assert failed == [""], failed
+        failures = (dev._failure([*installer, "pip"]) for installer in dev._installers(base))
+        if all(failures):  # up to the first that is none
+            raise LookupError("no pip was found, or it can't reach its registry")
 
     def _unknown(self, word):
         def refuse(argument):
