@@ -52,7 +52,7 @@ QUESTION = "Tell me about cats."
 POEM = "Cats sleep while the kettle sings, and wake when it has stopped."
 SCENARIOS = {
     "quick": Scenario(ttft=0.01, tps=500, tokens=60),
-    "steady": Scenario(ttft=0.05, tps=100, tokens=150),
+    "steady": Scenario(ttft=0.05, tps=100, tokens=300),
     "flood": Scenario(ttft=0.0, tps=0, tokens=200_000),
     "endless": Scenario(ttft=0.05, tps=20, tokens=5000),
     "mute": Scenario(faults=(Fault(kind="silent"),)),
