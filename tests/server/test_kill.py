@@ -25,6 +25,7 @@ from unbroken.wire.sse import SseDecoder
 UPSTREAM = {"*": Scenario(ttft=0.05, tps=120, tokens=150)}
 MODELS = ["openai/gpt-x", "anthropic/claude-sonnet-4-5"]
 KILLS = 4
+LONGER = 3.0  # seconds: than a lease
 
 
 def free_port():
@@ -61,6 +62,12 @@ class Server:
     def kill(self, how=signal.SIGKILL):
         self._process.send_signal(how)
         self._process.wait(20)
+
+    def pause(self, seconds):
+        """It stands still, and does not know it."""
+        self._process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
 
     def post(self, model):
         body = {"model": model, "messages": [{"role": "user", "content": "Tell me about cats."}]}
@@ -160,6 +167,49 @@ def test_another_process_takes_over_within_seconds_and_its_readers_too(tmp_path)
             doomed.start()
 
             assert [reader.text for reader in readers] == [whole, whole]
+
+
+@pytest.mark.slow
+def test_a_process_that_stood_still_goes_on_with_its_own_answers(tmp_path):
+    """A suspended laptop, a frozen container: its leases are over, and nobody has them."""
+    with running(UPSTREAM) as upstream, contextlib.ExitStack() as stack:
+        whole = expected(upstream, MODELS[0])
+        server = Server(tmp_path, upstream).start()
+        stack.callback(lambda: server.kill())
+        readers = [Reader([server.url], server.post(MODELS[0])) for _ in range(24)]
+        for reader in readers:
+            reader.start()
+        time.sleep(0.4)
+        server.pause(LONGER)
+        for reader in readers:
+            reader.join(40)
+
+        assert [reader.text for reader in readers] == [whole] * 24
+        assert asked(upstream) == 1 + 24  # nothing was paid for twice
+
+
+@pytest.mark.slow
+def test_a_process_that_stood_still_finds_its_answers_taken_over(tmp_path):
+    with running(UPSTREAM) as upstream, contextlib.ExitStack() as stack:
+        whole = expected(upstream, MODELS[0])
+        first, second = (Server(tmp_path, upstream).start() for _ in range(2))
+        stack.callback(lambda: (first.kill(), second.kill()))
+        stream = first.post(MODELS[0])
+        readers = [Reader([url], stream) for url in (first.url, second.url)]
+        for reader in readers:
+            reader.start()
+        time.sleep(0.4)
+        first.pause(LONGER)
+        for reader in readers:
+            reader.join(40)
+
+        assert [reader.text for reader in readers] == [whole, whole]
+
+
+def asked(upstream):
+    """How many questions the provider was asked."""
+    with urllib.request.urlopen(f"{upstream}/log") as log:
+        return len(json.loads(log.read()))
 
 
 @pytest.mark.slow

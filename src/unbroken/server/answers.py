@@ -171,12 +171,12 @@ class Answers:
 
     def _produce(self, lease: Lease, asked: Asked, open_: Callable[[], AsyncStream]) -> None:
         stream = lease.stream
-        self.producers[stream] = Producer(self.store, lease, open_)
+        producer = self.producers[stream] = Producer(self.store, lease, open_)
         self.readers.produced(stream, asked)
-        self._tasks[stream] = asyncio.create_task(self._run(stream, asked))
+        self._tasks[stream] = asyncio.create_task(self._run(producer, stream, asked))
 
-    async def _run(self, stream: str, asked: Asked) -> None:
-        outcome = await self.producers[stream].run()
+    async def _run(self, producer: Producer, stream: str, asked: Asked) -> None:
+        outcome = await producer.run()
         self.readers.over(stream)
         del self.producers[stream], self._tasks[stream]
         if outcome is not None and self._told is not None:
@@ -197,8 +197,11 @@ class Answers:
                     await self.store.prune(*self._kept)
 
     async def _adopt(self, orphans: list[StreamInfo]) -> None:
+        """What nobody ever produced is no answer. Our own are no orphans: a process that was asleep
+        renews them, unless somebody was there meanwhile.
+        """
         for orphan in orphans:
-            if orphan.fence:  # what nobody ever produced is no answer
+            if orphan.fence and orphan.id not in self.producers:
                 await self._take_over(orphan)
 
     async def _renew(self, producer: Producer) -> None:

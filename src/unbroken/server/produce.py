@@ -10,11 +10,12 @@ from itertools import groupby
 from typing import NamedTuple
 
 from unbroken.client._async import AsyncStream
-from unbroken.errors import StoreError, UnbrokenError
+from unbroken.errors import ServerError, StoreError, UnbrokenError
 from unbroken.events import Event, TextDelta
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
 from unbroken.server.live import Live
+from unbroken.server.log import LOGGER
 from unbroken.server.records import Final, events_to, failure_of, final_to
 from unbroken.stores.base import End, Lease, Store
 
@@ -68,6 +69,9 @@ class Producer:
             raise
         except UnbrokenError as error:
             return error
+        except Exception as error:  # noqa: BLE001  # else it would be taken over, for ever
+            LOGGER.exception("a fault of ours", extra={"facts": {"stream": self.lease.stream}})
+            return ServerError(f"a fault of the gateway: {type(error).__name__}", status=500)
         return None
 
     async def _write(self, events: list[Event]) -> None:

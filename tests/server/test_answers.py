@@ -1,0 +1,85 @@
+"""Producers and their leases, in one process whose clock can jump."""
+
+import asyncio
+import time
+
+from unbroken import AsyncClient
+from unbroken.messages import Request, messages_from
+from unbroken.server.answers import Answers
+from unbroken.server.records import Asked
+from unbroken.simulator.scenario import Scenario
+from unbroken.simulator.transport import AsyncSimulatorTransport
+from unbroken.stores.memory import MemoryStore
+
+SCENARIOS = {"slow": Scenario(ttft=0.05, tps=60, tokens=120)}
+ASKED = Asked(
+    models=["sim/slow"],
+    request=Request(model="sim/slow", messages=messages_from("Tell me about cats.")),
+    created=0,
+)
+
+
+class Jumping:
+    """The wall clock of a machine that is suspended now and then."""
+
+    def __init__(self):
+        self.slept = 0.0
+
+    def __call__(self):
+        return time.time() + self.slept
+
+
+async def whole(answers, stream):
+    """All text of an answer, read to its end, and how it ended."""
+    text = ""
+    async for item in answers.follow(stream, 0):
+        if not isinstance(item, list):
+            return text, item.state
+        events = [event for batch in item for event in batch.events]
+        text += "".join(event.text for event in events if hasattr(event, "text"))
+    return text, "left"
+
+
+def test_a_process_keeps_its_answers_when_it_was_asleep():
+    """Its leases are over, nobody else has them: it must not take them over from itself."""
+    clock = Jumping()
+
+    async def main():
+        transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
+        client = AsyncClient(api_key="k", transport=transport)
+        async with Answers(MemoryStore(clock=clock), client) as answers:
+            streams = [(await answers.start(ASKED)).stream.id for _ in range(8)]
+            reading = [asyncio.create_task(whole(answers, stream)) for stream in streams]
+            for _ in range(6):
+                await asyncio.sleep(0.2)
+                clock.slept += 60.0
+            return await asyncio.gather(*reading), len(transport.log)
+
+    read, questions = asyncio.run(main())
+
+    assert {state for _, state in read} == {"complete"}
+    assert len({text for text, _ in read}) == 1
+    assert questions == 8
+
+
+def test_a_fault_of_ours_fails_an_answer_once(caplog):
+    class Broken(AsyncSimulatorTransport):
+        opened = 0
+
+        async def open(self, request, deadlines):
+            self.opened += 1
+            raise RuntimeError("nobody thought of that")
+
+    async def main():
+        transport = Broken()
+        client = AsyncClient(api_key="k", transport=transport)
+        async with Answers(MemoryStore(), client) as answers:
+            stream = (await answers.start(ASKED)).stream.id
+            read = await whole(answers, stream)
+            return read, transport.opened, answers.producers
+
+    read, opened, left = asyncio.run(main())
+
+    assert read == ("", "failed")
+    assert (opened, left) == (1, {})
+    assert "nobody thought of that" in caplog.text
