@@ -24,7 +24,7 @@ LOCKS = {
     BENCH: "requirements-bench.lock",
     PEERS: "requirements-peers.lock",  # other people's programs, which tests run as processes
 }
-TOOLS = {"chromium": "chromium", "nginx": "nginx-light"}
+TOOLS = {"chromium": "chromium", "curl": "curl", "nginx": "nginx-light", "wget": "wget"}
 """Programs that some tests drive, and the Debian package of each."""
 
 DEMO = "Explain the TCP handshake in 3 sentences."

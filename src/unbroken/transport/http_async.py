@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
 from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest
+from unbroken.transport.proxies import Proxies
 from unbroken.transport.race import T, race_tasks
 
 _LINGER = 0.05
@@ -18,13 +20,16 @@ _LINGER = 0.05
 _FOREIGN = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError, InvalidURL a ClientError
 
 
+_CONNECT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL)
+
+
 def _ours(error: Exception) -> TransportError:
     """The one place where foreign exceptions become ours."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return TimedOut(phase="connect")
     if isinstance(error, TimeoutError):
         return TimedOut()
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL):
+    if isinstance(error, _CONNECT):
         return ConnectFailed(str(error))
     return ConnectionLost(str(error))
 
@@ -113,23 +118,37 @@ class AsyncHttpTransport:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._proxies = Proxies()
 
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> HttpBody:
         """Send the request; the body's headers have come when this returns."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_left(deadlines.connect))
+        proxy, headers = self._way(request)
         try:
             async with asyncio.timeout(_left(deadlines.headers)):
                 response = await self._connected().request(
                     request.method,
                     _as_written(request.url),
                     data=request.body,
-                    headers=request.headers,
+                    headers=headers,
                     timeout=timeout,
                     allow_redirects=False,
+                    **proxy,
                 )
         except _FOREIGN as error:
             raise _ours(error) from error
         return HttpBody(response)
+
+    def _way(self, request: HttpRequest) -> tuple[dict[str, Any], dict[str, str]]:
+        """Through which proxy, and the headers. It is shown its own with the request, or, for TLS,
+        when the tunnel is dug, and nobody else is.
+        """
+        proxy = self._proxies.of(request.url)
+        if proxy is None:
+            return {}, request.headers
+        if request.url.startswith("https:"):
+            return {"proxy": proxy.url, "proxy_headers": proxy.headers}, request.headers
+        return {"proxy": proxy.url}, {**request.headers, **proxy.headers}
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -157,7 +176,7 @@ class AsyncHttpTransport:
         """The session belongs to the running loop, so it is made at the first request."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0)  # the caller's concurrency is the limit
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
+            self._session = aiohttp.ClientSession(connector=connector)
         return self._session
 
 

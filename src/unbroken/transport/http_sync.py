@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import TypeVar
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3 import exceptions as theirs
@@ -16,6 +15,7 @@ from urllib3 import exceptions as theirs
 from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
 from unbroken.transport.base import Deadlines, HttpRequest, Lane
 from unbroken.transport.chunked import ChunkedDecoder
+from unbroken.transport.proxies import Proxies
 from unbroken.transport.race import T, race
 
 _READ = 64 * 1024
@@ -176,6 +176,7 @@ class HttpTransport:
     def __init__(self) -> None:
         self._direct = _watched(urllib3.PoolManager(maxsize=100))
         self._proxied: dict[str, urllib3.ProxyManager] = {}
+        self._proxies = Proxies()
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> SyncBody:
         """Send the request; the body's headers have come when this returns."""
@@ -219,13 +220,13 @@ class HttpTransport:
             pool.clear()
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        target = urllib3.util.parse_url(url)
-        proxy = getproxies().get(target.scheme or "")
-        if not proxy or proxy_bypass(target.host or ""):
+        proxy = self._proxies.of(url)
+        if proxy is None:
             return self._direct
-        if proxy not in self._proxied:
-            self._proxied[proxy] = _watched(urllib3.ProxyManager(proxy))
-        return self._proxied[proxy]
+        if proxy.url not in self._proxied:
+            manager = urllib3.ProxyManager(proxy.url, proxy_headers=proxy.headers)
+            self._proxied[proxy.url] = _watched(manager)
+        return self._proxied[proxy.url]
 
 
 def _watched(manager: Manager) -> Manager:
