@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.routing import Route
 
 from unbroken import AsyncClient, Client
 from unbroken.server import sse
 from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Fault, Scenario
+from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.wire.sse import SseDecoder
 
 UPSTREAM = {
@@ -117,3 +119,21 @@ def test_a_reader_that_leaves_ends_the_providers_connection(serve, upstream, kin
         time.sleep(0.02)
 
     assert ended == "client left"
+
+
+def test_what_is_to_be_done_afterwards_is_done(serve):
+    done = []
+
+    async def stream(request):
+        client = AsyncClient(api_key="k", transport=AsyncSimulatorTransport())
+        response = sse(client.stream("openai/lines", "hi"))
+        response.background = BackgroundTask(done.append, "billed")
+        return response
+
+    got(serve(Starlette(routes=[Route("/", stream)])))
+    for _ in range(100):
+        if done:
+            break
+        time.sleep(0.02)
+
+    assert done == ["billed"]

@@ -24,6 +24,8 @@ SCENARIOS = {
     "late": Scenario(ttft=0.5, tps=0, tokens=20),
     "endless": Scenario(ttft=0.05, tps=20, tokens=2000),
     "down": Scenario(faults=(Fault(kind="status", status=503),)),
+    "mute": Scenario(faults=(Fault(kind="silent"),)),
+    "busy": Scenario(faults=(Fault(kind="status", status=503, retry_after=30.0),)),
     "lines": Scenario(text="one\ntwo\n\n three", ttft=0.0, tps=0),
 }
 ASK = {"messages": [{"role": "user", "content": "Tell me about cats."}]}
@@ -138,6 +140,19 @@ def test_a_repeated_post_is_the_same_answer(site):
 
     assert (first[0], again[0]) == (201, 200)
     assert first[1]["id"] == again[1]["id"] != other[1]["id"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("model", ["mute", "busy", "late"])
+def test_stop_is_not_kept_waiting_by_the_provider(site, model):
+    """For its headers, for the pause that it asked for, for its first word."""
+    stream = site.start(model)
+    time.sleep(0.2)
+    site.call("DELETE", f"/v1/streams/{stream}")
+    *_, end = site.follow(stream)  # a pause is told, too
+
+    assert end.event == "end"
+    assert json.loads(end.data)["state"] == "cancelled"
 
 
 def test_stop_is_told_to_every_follower_and_closes_upstream(site):

@@ -157,9 +157,9 @@ class _Driver:
                 self._open()
                 return []
             data = self._body.read(delivery.deadline)
-            return delivery.feed(data, now())
         except TransportError as error:
-            return delivery.lost(error, now())
+            return [] if self._left else delivery.lost(error, now())
+        return [] if self._left else delivery.feed(data, now())
 
     def _open(self) -> None:
         delivery, transport = self.delivery, self._transport
@@ -167,7 +167,7 @@ class _Driver:
         attempt = delivery.next_attempt(transport.now())
         self._asked = attempt.http
         if attempt.delay:
-            transport.sleep(attempt.delay)
+            transport.sleep(attempt.delay, attempt.http)
         if self._left:
             return
         body = self._body = transport.open(attempt.http, attempt.deadlines)

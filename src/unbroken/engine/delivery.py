@@ -189,7 +189,9 @@ class Delivery:
         http = course.request(self._try, before)
         self._notices = course.resumed() or self._notices
         deadlines = self._clocks.attempt(now + wait, now, course.patience(now))
-        return Next(http, wait, deadlines)
+        return Next(
+            msgspec.structs.replace(http), wait, deadlines
+        )  # of its own: to be given up by itself
 
     def opened(self, status: int, headers: Mapping[str, str], now: float) -> None:
         """The headers of the answer are there."""

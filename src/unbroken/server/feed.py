@@ -45,7 +45,8 @@ class Feed(Response):
         """Send it all; the source is closed however this ends."""
         if scope["type"] != "http" or scope.get("method") == "HEAD":
             await self._source.aclose()
-            return await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send)
+            return
         body = asyncio.create_task(self._body(send, scope.get(STRAIGHT, send)))
         reader = asyncio.create_task(_gone(receive))
         try:
@@ -57,6 +58,8 @@ class Feed(Response):
                 task.cancel()
             await asyncio.gather(body, reader, return_exceptions=True)
             await self._source.aclose()
+        if self.background is not None:  # also where the reader has left
+            await self.background()
 
     async def _body(self, wrapped: Send, send: Send) -> None:
         head = {"status": self.status_code, "headers": self.raw_headers}

@@ -5,6 +5,7 @@ an HTTP status, as the provider itself would send it.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import get_args
 
@@ -83,7 +84,7 @@ def refused(error: ProviderError, codec: Codec) -> HttpResponse:
     """An error as an answer."""
     headers = {"content-type": "application/json"}
     if error.retry_after is not None:
-        headers["retry-after"] = f"{error.retry_after:g}"
+        headers["retry-after"] = str(math.ceil(error.retry_after))  # RFC 9110, 10.2.3
     return HttpResponse(codec.dialect.encode_error(error), error.status or 500, headers)
 
 

@@ -15,19 +15,25 @@ from unbroken.simulator.steps import Close, End, Hang, Head, Reset, Send, Step, 
 from unbroken.simulator.world import Entry, World
 from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest, Lane
 from unbroken.transport.race import T, race, race_tasks
+from unbroken.transport.waits import AsyncWaits, Waits
 
+_ENDED = "simulated: the client has closed the connection"
 _READ = 64 * 1024
 """Bytes that one read gives, about."""
+
+
+Scenarios = Mapping[str, Scenario] | Scenario | None
+"""By model name, `*` for all others; or one for all."""
 
 
 class _Tape:
     """Steps laid out in time. It says how long to wait and what comes then; it never waits."""
 
-    def __init__(self, steps: list[Step], entry: Entry, now: float) -> None:
+    def __init__(self, steps: list[Step], entry: Entry, now: float, request: HttpRequest) -> None:
         self._steps = iter(steps)
         self._next: Step | None = None
         self._due = now
-        self.entry = entry
+        self.entry, self.request = entry, request
 
     def take(self, now: float, deadline: float | None) -> tuple[float, Step | TransportError]:
         """Seconds to wait, and the step or the error that comes then."""
@@ -97,12 +103,7 @@ class _Clock:
 class _Simulated:
     """What both transports share."""
 
-    def __init__(
-        self,
-        scenarios: Mapping[str, Scenario] | Scenario | None = None,
-        *,
-        real_time: bool = False,
-    ) -> None:
+    def __init__(self, scenarios: Scenarios, *, real_time: bool) -> None:
         named = {"*": scenarios} if isinstance(scenarios, Scenario) else scenarios
         self.world = World(named)
         self.clock = _Clock(real=real_time)
@@ -126,11 +127,15 @@ class _Simulated:
         url = urlsplit(request.url)
         path = f"{url.path}?{url.query}" if url.query else url.path
         steps, entry = self.world.answer(path, request.headers, request.body)
-        return _Tape(steps, entry, self.now())
+        return _Tape(steps, entry, self.now(), request)
 
 
 class SimulatorTransport(_Simulated):
     """The simulator for callers that block. `log` tells what was asked and how it ended."""
+
+    def __init__(self, scenarios: Scenarios = None, *, real_time: bool = False) -> None:
+        super().__init__(scenarios, real_time=real_time)
+        self._waits = Waits()
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> "SimulatorBody":
         """Ask; the headers have come when this returns."""
@@ -143,15 +148,20 @@ class SimulatorTransport(_Simulated):
         assert isinstance(head, Head)
         return SimulatorBody(head, tape, self)
 
-    def sleep(self, seconds: float) -> None:
-        """Wait, or let the virtual clock run."""
-        if self.clock.real:
-            time.sleep(seconds)
-        else:
-            self.clock.pass_by(seconds)
+    def sleep(self, seconds: float, request: HttpRequest | None = None) -> None:
+        """Wait (before that request is sent), or let the virtual clock run."""
+        self._pause(seconds, request)
 
-    def give_up(self, _request: HttpRequest) -> None:
-        """Nothing: a simulated wait ends by itself."""
+    def _pause(self, seconds: float, request: HttpRequest | None) -> bool:
+        """Whether it was ended before its time."""
+        if self.clock.real:
+            return self._waits.sleep(seconds, request)
+        self.clock.pass_by(seconds)
+        return False
+
+    def give_up(self, request: HttpRequest) -> None:
+        """End `sleep` or `open` for that request, if another thread waits in it."""
+        self._waits.end(request)
 
     def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
         """Real time: in threads. Virtual time: one lane after the other, in the same seconds."""
@@ -173,8 +183,8 @@ class SimulatorTransport(_Simulated):
 
     def _wait(self, tape: _Tape, deadline: float | None) -> Step:
         delay, step = tape.take(self.now(), deadline)
-        if delay:
-            self.sleep(delay)
+        if delay and self._pause(delay, tape.request):
+            raise ConnectionLost(_ENDED)
         if isinstance(step, TransportError):
             raise step
         return step
@@ -197,10 +207,15 @@ class SimulatorBody:
         if reusable and self._tape.entry.ended == "open":
             self._tape.entry.ended = "whole"
         self._tape.leave()
+        self._transport.give_up(self._tape.request)
 
 
 class AsyncSimulatorTransport(_Simulated):
     """The simulator for callers that await. `log` tells what was asked and how it ended."""
+
+    def __init__(self, scenarios: Scenarios = None, *, real_time: bool = False) -> None:
+        super().__init__(scenarios, real_time=real_time)
+        self._waits = AsyncWaits()
 
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> "AsyncSimulatorBody":
         """Ask; the headers have come when this returns."""
@@ -213,14 +228,21 @@ class AsyncSimulatorTransport(_Simulated):
         assert isinstance(head, Head)
         return AsyncSimulatorBody(head, tape, self)
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait, or let the virtual clock run."""
-        if not self.clock.real:
-            self.clock.pass_by(seconds)
-        await asyncio.sleep(seconds if self.clock.real else 0)
+    async def sleep(self, seconds: float, request: HttpRequest | None = None) -> None:
+        """Wait (before that request is sent), or let the virtual clock run."""
+        await self._pause(seconds, request)
 
-    def give_up(self, _request: HttpRequest) -> None:
-        """Nothing: tasks are cancelled."""
+    async def _pause(self, seconds: float, request: HttpRequest | None) -> bool:
+        """Whether it was ended before its time."""
+        if self.clock.real:
+            return await self._waits.sleep(seconds, request)
+        self.clock.pass_by(seconds)
+        await asyncio.sleep(0)
+        return False
+
+    def give_up(self, request: HttpRequest) -> None:
+        """End `sleep` or `open` for that request, if another task waits in it."""
+        self._waits.end(request)
 
     async def race(
         self, one: AsyncLane[T], other: AsyncLane[T], after: float
@@ -244,8 +266,8 @@ class AsyncSimulatorTransport(_Simulated):
 
     async def _wait(self, tape: _Tape, deadline: float | None) -> Step:
         delay, step = tape.take(self.now(), deadline)
-        if delay:
-            await self.sleep(delay)
+        if delay and await self._pause(delay, tape.request):
+            raise ConnectionLost(_ENDED)
         if isinstance(step, TransportError):
             raise step
         return step
@@ -268,3 +290,4 @@ class AsyncSimulatorBody:
         if reusable and self._tape.entry.ended == "open":
             self._tape.entry.ended = "whole"
         self._tape.leave()
+        self._transport.give_up(self._tape.request)

@@ -93,12 +93,13 @@ class Transport(Protocol):
 
     def open(self, request: HttpRequest, deadlines: Deadlines, /) -> Body: ...
 
-    def sleep(self, seconds: float, /) -> None: ...
+    def sleep(self, seconds: float, request: HttpRequest, /) -> None:
+        """Wait, before that request is sent."""
 
     def now(self) -> float: ...
 
     def give_up(self, request: HttpRequest, /) -> None:
-        """End `open` for that request, if another thread waits in it for the headers."""
+        """End `sleep` or `open` for that request, if another thread waits in it."""
 
     def race(self, one: Lane[T], other: Lane[T], after: float, /) -> tuple[int, list[T]]:
         """Start `one`, and `other` once `after` seconds are over or `one` came to nothing.
@@ -114,12 +115,13 @@ class AsyncTransport(Protocol):
 
     async def open(self, request: HttpRequest, deadlines: Deadlines, /) -> AsyncBody: ...
 
-    async def sleep(self, seconds: float, /) -> None: ...
+    async def sleep(self, seconds: float, request: HttpRequest, /) -> None:
+        """Wait, before that request is sent."""
 
     def now(self) -> float: ...
 
     def give_up(self, request: HttpRequest, /) -> None:
-        """Nothing: tasks are cancelled."""
+        """End `sleep` or `open` for that request, if another task waits in it."""
 
     async def race(
         self, one: AsyncLane[T], other: AsyncLane[T], after: float, /

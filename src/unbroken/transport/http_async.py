@@ -12,6 +12,7 @@ from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut, TransportEr
 from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest
 from unbroken.transport.proxies import Proxies
 from unbroken.transport.race import T, race_tasks
+from unbroken.transport.waits import AsyncWaits
 
 _LINGER = 0.05
 """Seconds to wait for the last chunk of a whole answer, so that its connection can serve again."""
@@ -119,13 +120,14 @@ class AsyncHttpTransport:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._proxies = Proxies()
+        self._waits = AsyncWaits()
 
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> HttpBody:
         """Send the request; the body's headers have come when this returns."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_left(deadlines.connect))
         proxy, headers = self._way(request)
         try:
-            async with asyncio.timeout(_left(deadlines.headers)):
+            async with self._waits.within(_left(deadlines.headers), request):
                 response = await self._connected().request(
                     request.method,
                     _as_written(request.url),
@@ -150,16 +152,17 @@ class AsyncHttpTransport:
             return {"proxy": proxy.url, "proxy_headers": proxy.headers}, request.headers
         return {"proxy": proxy.url}, {**request.headers, **proxy.headers}
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
+    async def sleep(self, seconds: float, request: HttpRequest) -> None:
+        """Wait, before that request is sent."""
+        await self._waits.sleep(seconds, request)
 
     def now(self) -> float:
         """Seconds on the monotonic clock."""
         return time.monotonic()
 
     def give_up(self, request: HttpRequest) -> None:
-        """Nothing: tasks are cancelled."""
+        """End `sleep` or `open` for that request, if another task waits in it."""
+        self._waits.end(request)
 
     async def race(
         self, one: AsyncLane[T], other: AsyncLane[T], after: float

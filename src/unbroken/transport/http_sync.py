@@ -17,6 +17,7 @@ from unbroken.transport.base import Deadlines, HttpRequest, Lane
 from unbroken.transport.chunked import ChunkedDecoder
 from unbroken.transport.proxies import Proxies
 from unbroken.transport.race import T, race
+from unbroken.transport.waits import Waits
 
 _READ = 64 * 1024
 _LINGER = 0.05
@@ -177,6 +178,7 @@ class HttpTransport:
         self._direct = _watched(urllib3.PoolManager(maxsize=100))
         self._proxied: dict[str, urllib3.ProxyManager] = {}
         self._proxies = Proxies()
+        self._waits = Waits()
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> SyncBody:
         """Send the request; the body's headers have come when this returns."""
@@ -198,16 +200,17 @@ class HttpTransport:
                 )
             )
 
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
+    def sleep(self, seconds: float, request: HttpRequest) -> None:
+        """Wait, before that request is sent."""
+        self._waits.sleep(seconds, request)
 
     def now(self) -> float:
         """Seconds on the monotonic clock."""
         return time.monotonic()
 
     def give_up(self, request: HttpRequest) -> None:
-        """End `open` for that request, if another thread waits in it for the headers."""
+        """End `sleep` or `open` for that request, if another thread waits in it."""
+        self._waits.end(request)
         _hang_up(_WAITING.get(id(request)))
 
     def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:

@@ -34,12 +34,13 @@ class SplitTransport:
         """Ask whoever has the host."""
         return self._inside.get(_host(request), self._outside).open(request, deadlines)
 
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        self._outside.sleep(seconds)
+    def sleep(self, seconds: float, request: HttpRequest) -> None:
+        """Wait, before that request is sent."""
+        self._outside.sleep(seconds, request)
 
     def give_up(self, request: HttpRequest) -> None:
-        """End `open` for that request, if another thread waits in it for the headers."""
+        """End `sleep` or `open` for that request, if another thread waits in it."""
+        self._outside.give_up(request)
         self._inside.get(_host(request), self._outside).give_up(request)
 
     def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
@@ -65,12 +66,14 @@ class AsyncSplitTransport:
         part = self._inside.get(_host(request), self._outside)
         return await part.open(request, deadlines)
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await self._outside.sleep(seconds)
+    async def sleep(self, seconds: float, request: HttpRequest) -> None:
+        """Wait, before that request is sent."""
+        await self._outside.sleep(seconds, request)
 
     def give_up(self, request: HttpRequest) -> None:
-        """Nothing: tasks are cancelled."""
+        """End `sleep` or `open` for that request, if another task waits in it."""
+        self._outside.give_up(request)
+        self._inside.get(_host(request), self._outside).give_up(request)
 
     async def race(
         self, one: AsyncLane[T], other: AsyncLane[T], after: float

@@ -1,0 +1,66 @@
+"""Waits that somebody else can end: a stream may be stopped while it waits for anything.
+
+For every request at most one wait is under way, so the request's identity is its name; what waits
+for none can't be ended.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from unbroken.transport.base import HttpRequest
+
+
+class Waits:
+    """Of threads."""
+
+    def __init__(self) -> None:
+        self._bells: dict[int, threading.Event] = {}
+
+    def sleep(self, seconds: float, request: HttpRequest | None) -> bool:
+        """Wait. Whether it was ended before its time."""
+        bell = self._bells[id(request)] = threading.Event()
+        try:
+            return bell.wait(seconds)
+        finally:
+            self._bells.pop(id(request), None)
+
+    def end(self, request: HttpRequest) -> None:
+        """End the wait for that request, if there is one."""
+        if bell := self._bells.get(id(request)):
+            bell.set()
+
+
+class AsyncWaits:
+    """Of tasks."""
+
+    def __init__(self) -> None:
+        self._timeouts: dict[int, asyncio.Timeout] = {}
+
+    @asynccontextmanager
+    async def within(
+        self, seconds: float | None, request: HttpRequest | None
+    ) -> AsyncGenerator[None, None]:
+        """TimeoutError if what stands in here takes longer, or is ended."""
+        async with asyncio.timeout(seconds) as timeout:
+            self._timeouts[id(request)] = timeout
+            try:
+                yield
+            finally:
+                self._timeouts.pop(id(request), None)
+
+    async def sleep(self, seconds: float, request: HttpRequest | None) -> bool:
+        """Wait. Whether it was ended before its time."""
+        try:
+            async with self.within(None, request):
+                await asyncio.sleep(seconds)
+        except TimeoutError:
+            return True
+        return False
+
+    def end(self, request: HttpRequest) -> None:
+        """End the wait for that request, if there is one."""
+        timeout = self._timeouts.get(id(request))
+        if timeout is not None and not timeout.expired():
+            timeout.reschedule(asyncio.get_running_loop().time())
