@@ -3,12 +3,16 @@
 import asyncio
 import time
 
+import msgspec
+import pytest
+
 from unbroken import AsyncClient
 from unbroken.messages import Request, messages_from
 from unbroken.server.answers import Answers
-from unbroken.server.records import Asked
+from unbroken.server.records import Asked, asked_to, final_from
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
+from unbroken.stores.base import NewStream
 from unbroken.stores.memory import MemoryStore
 
 SCENARIOS = {"slow": Scenario(ttft=0.05, tps=60, tokens=120)}
@@ -83,3 +87,39 @@ def test_a_fault_of_ours_fails_an_answer_once(caplog):
     assert read == ("", "failed")
     assert (opened, left) == (1, {})
     assert "nobody thought of that" in caplog.text
+
+
+async def taken_over(question, follow):
+    """What becomes of an answer that a dead process has begun, and of one that is begun after."""
+    store = MemoryStore()
+    created = await store.create(NewStream("ans_lost"), [question], "dead", 0.01)
+    assert created.fresh
+    transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
+    async with Answers(store, AsyncClient(transport=transport)) as answers:
+        lost = await asyncio.wait_for(follow(answers, "ans_lost"), 10)
+        new = (await answers.start(ASKED)).stream.id
+        return lost, await whole(answers, new), (await store.info(new)).closed
+
+
+async def end_of(answers, stream):
+    async for item in answers.follow(stream, 0):
+        if not isinstance(item, list):
+            return final_from(item.final)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        (asked_to(msgspec.structs.replace(ASKED, models=["openai/gpt-x"])), "no key for openai"),
+        (asked_to(msgspec.structs.replace(ASKED, models=["nobody/x"])), "nobody/x"),
+        (b'{"models": ["sim/slow"], "request": {"weird": 1}}', "a fault of the gateway"),
+        (b"not even JSON", "a fault of the gateway"),
+    ],
+    ids=["no key", "no provider", "another version", "damaged"],
+)
+def test_what_nobody_can_go_on_with_fails_by_itself(question, said):
+    final, new, closed = asyncio.run(taken_over(question, end_of))
+
+    assert final.state == "failed"
+    assert said in final.error.message
+    assert (new[1], closed) == ("complete", True)

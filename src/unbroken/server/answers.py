@@ -16,7 +16,7 @@ from unbroken.client._plan import Parameters
 from unbroken.errors import OffsetConflict, OffsetUnknown, StoreError, StreamMissing
 from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd
 from unbroken.server.live import Batch
-from unbroken.server.log import line
+from unbroken.server.log import LOGGER, line
 from unbroken.server.produce import Outcome, Producer
 from unbroken.server.readers import Readers
 from unbroken.server.records import (
@@ -27,6 +27,7 @@ from unbroken.server.records import (
     events_from,
     events_to,
     failure_of,
+    fault_of,
     final_to,
 )
 from unbroken.stores.base import Created, End, Lease, NewStream, Store, StreamInfo
@@ -107,7 +108,7 @@ class Answers:
         )
         created = await self.store.create(new, [asked_to(asked)], self.name, LEASE)
         if created.fresh and created.lease is not None:
-            self._produce(created.lease, asked, lambda: stream)
+            self._produce(created.lease, asked, stream)
         return created
 
     async def stop(self, stream: str) -> None:
@@ -169,16 +170,17 @@ class Answers:
 
     # Producing
 
-    def _produce(self, lease: Lease, asked: Asked, open_: Callable[[], AsyncStream]) -> None:
-        stream = lease.stream
-        producer = self.producers[stream] = Producer(self.store, lease, open_)
-        self.readers.produced(stream, asked)
-        self._tasks[stream] = asyncio.create_task(self._run(producer, stream, asked))
+    def _produce(self, lease: Lease, asked: Asked, stream: AsyncStream) -> None:
+        producer = self.producers[lease.stream] = Producer(self.store, lease, stream)
+        self.readers.produced(lease.stream, asked)
+        self._tasks[lease.stream] = asyncio.create_task(self._run(producer, lease.stream, asked))
 
     async def _run(self, producer: Producer, stream: str, asked: Asked) -> None:
-        outcome = await producer.run()
-        self.readers.over(stream)
-        del self.producers[stream], self._tasks[stream]
+        try:
+            outcome = await producer.run()
+        finally:
+            self.readers.over(stream)
+            del self.producers[stream], self._tasks[stream]
         if outcome is not None and self._told is not None:
             await self._told(asked, stream, outcome)
 
@@ -186,15 +188,22 @@ class Answers:
         """Renew what is ours, take over what is nobody's, forget what is old."""
         for turn in itertools.count():
             await asyncio.sleep(LEASE / 4 / PARTS)
-            with contextlib.suppress(StoreError):  # it may be back at the next turn
-                part = [*self.producers.values()][turn % PARTS :: PARTS]
-                await asyncio.gather(*map(self._renew, part))
-                if turn % PARTS:
-                    continue
-                await self._adopt(await self.store.orphans())
-                await self.readers.announce()
-                if turn % (SWEEP * PARTS) == 0 and any(self._kept):
-                    await self.store.prune(*self._kept)
+            try:
+                await self._turn(turn)
+            except StoreError:
+                continue  # it may be back at the next turn
+            except Exception:  # noqa: BLE001  # all answers depend on the turns that follow
+                LOGGER.exception("a fault of ours")
+
+    async def _turn(self, turn: int) -> None:
+        part = [*self.producers.values()][turn % PARTS :: PARTS]
+        await asyncio.gather(*map(self._renew, part))
+        if turn % PARTS:
+            return
+        await self._adopt(await self.store.orphans())
+        await self.readers.announce()
+        if turn % (SWEEP * PARTS) == 0 and any(self._kept):
+            await self.store.prune(*self._kept)
 
     async def _adopt(self, orphans: list[StreamInfo]) -> None:
         """What nobody ever produced is no answer. Our own are no orphans: a process that was asleep
@@ -217,6 +226,17 @@ class Answers:
         lease = await self.store.acquire(orphan.id, self.name, LEASE)
         if lease is None:
             return
+        try:
+            await self._go_on(orphan, lease)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  # it fails, and takes no other answer with it
+            LOGGER.exception("can't go on", extra={"facts": {"stream": orphan.id}})
+            failure = failure_of(fault_of(error))
+            await self._close(lease, [], Final(state="failed", error=failure))
+
+    async def _go_on(self, orphan: StreamInfo, lease: Lease) -> None:
+        """Write what is missing: the end alone, or the rest and the end."""
         records = await self.records(orphan.id)
         asked = asked_from(records[0])
         events = [event for record in records[1:] for event in events_from(record)]
@@ -227,7 +247,7 @@ class Answers:
             said = [] if end in events else [events_to([end])]
             await self._close(lease, said, Final(state="complete", usage=end.usage))
         else:
-            self._produce(lease, asked, lambda: self._resumed(asked, events))
+            self._produce(lease, asked, self._resumed(asked, events))
 
     def _resumed(self, asked: Asked, events: Sequence[Event]) -> AsyncStream:
         if any(type(event) in CONTENT for event in events):

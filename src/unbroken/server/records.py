@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from unbroken.errors import ProviderError, UnbrokenError, error_class
+from unbroken.errors import ProviderError, ServerError, UnbrokenError, error_class
 from unbroken.events import Event, Usage
 from unbroken.messages import Request
 from unbroken.stores.base import End
@@ -98,6 +98,13 @@ def final_to(final: Final) -> bytes:
 def final_from(data: bytes) -> Final:
     """What stands with the end."""
     return _final(data) if data else Final(state="failed")
+
+
+def fault_of(error: Exception) -> UnbrokenError:
+    """What went wrong, as ours. Of a fault that nobody thought of only its kind is told."""
+    if isinstance(error, UnbrokenError):
+        return error
+    return ServerError(f"a fault of the gateway: {type(error).__name__}", status=500)
 
 
 def failure_of(error: UnbrokenError) -> Failure:
