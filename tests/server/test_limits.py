@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from urllib.parse import urlsplit
 
@@ -88,14 +89,53 @@ def answers(port):
         return True
 
 
-@pytest.mark.parametrize("name", [b"x-long: " + b"a" * 200_000, b"x: y\r\n" * 40_000])
-def test_a_head_that_is_too_large_is_refused(process, name):
-    with socket.create_connection(("127.0.0.1", process), timeout=10) as sock:
+def head(size):
+    """A whole request whose head has so many bytes."""
+    begin = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-long: "
+    return begin + b"a" * (size - len(begin) - 4) + b"\r\n\r\n"
+
+
+def said_to(port, pieces):
+    """The status line that such pieces get, each of them sent when the one before has gone."""
+    said = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # it may hang up while there is more to send
+            for piece in pieces:
+                sock.sendall(piece)
+                time.sleep(0.002)
         with contextlib.suppress(OSError):
-            sock.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + name)
-        with contextlib.suppress(ConnectionResetError):
-            assert sock.recv(1000).startswith(b"HTTP/1.1 431")
+            while data := sock.recv(1000):
+                said += data
+    return said.split(b"\r\n")[0]
+
+
+def cut(data, size):
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+MANY = head(100)[:-2] + b"x: y\r\n" * 20_000 + b"\r\n"
+NEVER_ENDS = head(200_000)[:-4]
+LONG_URL = b"GET /healthz?" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n"
+BODY = b"POST /healthz HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50000\r\n\r\n" + b"x" * 50_000
+
+
+@pytest.mark.parametrize("size", [1 << 20, 3_000])
+@pytest.mark.parametrize("data", [head(66_000), head(120_000), MANY, NEVER_ENDS, LONG_URL])
+def test_a_head_that_is_too_large_is_refused_however_it_comes(process, data, size):
+    assert said_to(process, cut(data, size)) == b"HTTP/1.1 431 Request Header Fields Too Large"
     assert answers(process)
+
+
+@pytest.mark.parametrize("size", [1 << 20, 31_000, 3_000])
+def test_a_head_within_the_bound_is_read_however_it_comes(process, size):
+    assert said_to(process, cut(head(64_000), size)) == b"HTTP/1.1 200 OK"
+
+
+def test_what_came_before_a_head_is_not_counted_with_it(process):
+    first, rest = cut(BODY + head(50_000), 60_000)[0], (BODY + head(50_000))[60_000:]
+
+    assert said_to(process, [first, rest]).startswith(b"HTTP/1.1 405")
 
 
 def test_a_large_body_has_no_large_head(process):

@@ -45,16 +45,35 @@ MAX_HEAD = 64 * 1024
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
 
 
-class _Bounded(HttpToolsProtocol):
-    """HTTP whose heads are bounded."""
+class _TooLarge(Exception):
+    """Raised within the parser, which then reads no further."""
 
-    _head = 0
-    _in_head = True
+
+class _Bounded(HttpToolsProtocol):
+    """HTTP whose heads are bounded.
+
+    Two counts, neither of them ever more than the head: what the parser has read of it, and the
+    packets that lie wholly in it, since the parser tells of a header when it has all of it.
+    """
+
+    _read = _came = 0
+    _in_head = _begun = False
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._in_head, self._head = True, 0
+        self._read = self._came = 0
+        self._in_head = self._begun = True
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Some of its address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer behind the body."""
+        self._count(len(name) + len(value) + len(": \r\n"))
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Its body follows."""
@@ -63,11 +82,28 @@ class _Bounded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some of it has come."""
+        self._begun = False
         super().data_received(data)
-        self._head += len(data)
-        if self._in_head and self._head > MAX_HEAD and not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+        if self._in_head and not self._begun:
+            self._came += len(data)
+        if self._in_head and self._came > MAX_HEAD and not self.transport.is_closing():
+            self._refuse()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser has stopped: at what is no HTTP, or because we did."""
+        if self._read > MAX_HEAD:
+            self._refuse()
+        else:
+            super().send_400_response(msg)
+
+    def _count(self, size: int) -> None:
+        self._read += size
+        if self._read > MAX_HEAD:
+            raise _TooLarge
+
+    def _refuse(self) -> None:
+        self.transport.write(_TOO_LARGE)
+        self.transport.close()
 
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
