@@ -60,7 +60,7 @@ def test_an_answer_that_redis_has_lost_is_told_to_its_reader_in_the_middle_and_a
         while not all(reader.text for reader in readers):
             time.sleep(0.01)
         fleet.redis.kill()
-        for path in tmp_path.glob("*.aof"):
+        for path in tmp_path.rglob("*.aof*"):  # one file, or, from Redis 7 on, some in a folder
             path.unlink()
         fleet.redis.start()
         for reader in readers:
