@@ -33,3 +33,10 @@ def test_every_link_to_a_file_leads_somewhere(page):
 
 def test_the_readme_is_short():
     assert (ROOT / "README.md").read_text("utf-8").count("\n") <= 150
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").glob("*/*.md")]
+
+    assert [page for page in pages if f"({page})" not in index] == []
