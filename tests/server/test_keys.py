@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import websockets.sync.client
@@ -13,6 +15,7 @@ from unbroken.server.gateway import Gateway
 from unbroken.server.keys import Allowance, Keys
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores import registry
+from unbroken.stores.memory import MemoryStore
 
 
 @pytest.fixture
@@ -95,6 +98,92 @@ def test_a_key_that_has_used_up_its_day_waits_for_the_next(make, site):
     assert told == [200, 200]
     assert status == 429
     assert "2 requests" in said["error"]["message"]
+
+
+def start(site, key, model, **headers):
+    body = {"model": f"sim/{model}", **ASK}
+    return site.json("POST", "/v1/streams", body, **bearer(key), **headers)
+
+
+def used(store_url, name):
+    """What a key has used today, as another process knows it."""
+
+    async def read():
+        async with registry.open(store_url) as store:
+            keys = Keys(store)
+            return await keys.spent(
+                next(k.id for k in await keys.all() if k.labels["name"] == name)
+            )
+
+    return asyncio.run(read())
+
+
+def until(told, wanted):
+    """The first that is told and wanted."""
+    for _ in range(500):
+        if wanted(found := told()):
+            return found
+        time.sleep(0.02)
+    return pytest.fail(f"never: {found}")
+
+
+def test_requests_at_once_do_not_pass_the_limit(make, site, store_url):
+    key = make("small", requests=5)
+    with ThreadPoolExecutor(20) as together:
+        told = [*together.map(lambda _: start(site, key, "quick")[0], range(30))]
+
+    assert told.count(201) == 5
+    assert told.count(429) == 25
+    assert used(store_url, "small").requests == 5
+
+
+def test_an_answer_that_was_stopped_counts_by_estimate(make, site, store_url):
+    key = make("small", tokens=10)
+    stream = start(site, key, "endless")[1]["id"]
+    place = f"/v1/streams/{stream}"
+    until(lambda: site.json("GET", place, **bearer(key))[1], lambda said: len(said["text"]) > 60)
+    site.json("DELETE", place, **bearer(key))
+    spent = until(lambda: used(store_url, "small"), lambda spent: spent.tokens)
+
+    assert 15 < spent.tokens < 100
+    assert start(site, key, "quick")[0] == 429
+
+
+def test_a_repeated_request_counts_once_and_is_never_refused(make, site, store_url):
+    key = make("small", requests=1)
+    told = [start(site, key, "quick", idempotency_key="a") for _ in range(3)]
+    other = [start(site, key, "quick", idempotency_key="b")[0] for _ in range(2)]
+
+    assert [status for status, _ in told] == [201, 200, 200]
+    assert {said["id"] for _, said in told} == {told[0][1]["id"]}
+    assert other == [429, 429]
+    assert used(store_url, "small").requests == 1
+
+
+def test_what_is_refused_leaves_nothing_behind(make, site):
+    key = make("small", requests=1)
+    told = [start(site, key, model)[0] for model in ("quick", "slow")]
+
+    assert told == [201, 429]
+    assert len(site.json("GET", "/v1/streams", **bearer(key))[1]["data"]) == 1
+    assert len(site.upstream.log) == 1
+
+
+def test_a_wrong_question_does_not_count(make, site):
+    key = make("small", requests=1)
+    wrong = site.json("POST", "/v1/streams", {"model": "nobody/x", **ASK}, **bearer(key))[0]
+
+    assert wrong in (400, 404)
+    assert start(site, key, "quick")[0] == 201
+
+
+@pytest.mark.parametrize("name", ["", " ", "x\ny", "\x1b[31mred", "x" * 65])
+def test_a_key_has_a_name_that_can_be_shown(name):
+    async def live():
+        await Keys(MemoryStore()).create(name, Allowance())
+
+    with pytest.raises(ConfigurationError, match="name"):
+        asyncio.run(live())
 
 
 def test_keys_are_stored_hashed_listed_and_revoked(store_url, tmp_path):

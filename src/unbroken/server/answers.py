@@ -13,7 +13,13 @@ from typing import Self
 
 from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._plan import Parameters
-from unbroken.errors import OffsetConflict, OffsetUnknown, StoreError, StreamMissing
+from unbroken.errors import (
+    OffsetConflict,
+    OffsetUnknown,
+    StoreError,
+    StreamMissing,
+    UnbrokenError,
+)
 from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd
 from unbroken.server.live import Batch
 from unbroken.server.log import LOGGER, line
@@ -96,11 +102,17 @@ class Answers:
             producer.live.wake()
 
     async def start(
-        self, asked: Asked, owner: str = "", key: str = "", labels: dict[str, str] | None = None
+        self,
+        asked: Asked,
+        owner: str = "",
+        key: str = "",
+        labels: dict[str, str] | None = None,
+        admit: Callable[[], Awaitable[None]] | None = None,
     ) -> Created:
         """Begin an answer; the same owner and key give the one that has been begun.
 
         Raises what is wrong with the question at once: nothing has been stored or sent then.
+        `admit` is asked only for an answer that is new; what it raises is all that becomes of it.
         """
         stream = self._client.stream(asked.models, asked.request, **_manner(asked))
         new = NewStream(
@@ -108,8 +120,17 @@ class Answers:
         )
         created = await self.store.create(new, [asked_to(asked)], self.name, LEASE)
         if created.fresh and created.lease is not None:
+            if admit is not None:
+                await self._let_in(new.id, admit)
             self._produce(created.lease, asked, stream)
         return created
+
+    async def _let_in(self, stream: str, admit: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await admit()
+        except (UnbrokenError, asyncio.CancelledError):
+            await self.store.delete(stream)
+            raise
 
     async def stop(self, stream: str) -> None:
         """Stop an answer, wherever it is produced."""

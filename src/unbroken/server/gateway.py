@@ -132,6 +132,7 @@ class Gateway:
     async def __aexit__(self, *_: object) -> None:
         if self._started:
             self._started = False
+            await self.keys.accounts.close()
             await self.answers.__aexit__()
 
     def _middleware(self) -> list[Middleware]:
@@ -162,8 +163,6 @@ class Gateway:
         `otherwise` is what becomes of it without readers, if the question does not say.
         """
         caller = await self.caller(http)
-        if self._authenticate is None:
-            await self.keys.admit(caller)
         wishes, request = wishes_of(request)
         self._check([request.model, *wishes.fallbacks])
         asked = Asked(
@@ -177,7 +176,12 @@ class Gateway:
             traceparent=http.headers.get("traceparent", ""),
         )
         key = http.headers.get("idempotency-key", "")
-        return await self.answers.start(asked, caller.owner, key, _labels(asked))
+
+        async def admit() -> None:
+            if self._authenticate is None:
+                await self.keys.admit(caller)
+
+        return await self.answers.start(asked, caller.owner, key, _labels(asked), admit)
 
     def _check(self, models: list[str]) -> None:
         """Whether these may be asked, now. NotFound, Overloaded."""
@@ -242,7 +246,7 @@ class Gateway:
         tell(self._observers, told)
         write_answer(asked, stream, told, content=self.settings.log_content)
         if asked.owner and self._authenticate is None:
-            await self.keys.note_answer(asked.owner, outcome.response)
+            await self.keys.note_answer(asked.owner, asked.request, outcome.response)
 
     async def body(self, http: HttpRequest) -> bytes:
         """The body of a request; BadRequest (413) past the limit."""

@@ -16,12 +16,13 @@ from msgspec import Struct
 from unbroken.errors import (
     AuthenticationFailed,
     ConfigurationError,
-    OffsetConflict,
     QuotaExhausted,
-    StoreError,
     StreamMissing,
 )
+from unbroken.messages import Request
 from unbroken.response import Response
+from unbroken.server.accounts import DAY, FOR_EVER, Accounts, Spent
+from unbroken.server.estimate import cost_of, usage_of
 from unbroken.stores.base import End, NewStream, Search, Store, StreamInfo
 
 OWNER, SHARES = "_keys", "_shares"
@@ -30,8 +31,8 @@ OWNER, SHARES = "_keys", "_shares"
 FRESH = 5.0
 """Seconds that a process believes what it knows of a key: a revoked one works no longer."""
 
-DAY = 86_400
-FOR_EVER = 100 * 365.0 * DAY
+LONGEST = 64
+"""Characters of a name, so that a list of keys stays a table."""
 
 
 class Allowance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,15 +41,6 @@ class Allowance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     requests: int | None = None
     tokens: int | None = None
     usd: float | None = None
-
-
-class Spent(Struct, kw_only=True):
-    """What was used in a day."""
-
-    day: int
-    requests: int = 0
-    tokens: int = 0
-    usd: float = 0.0
 
 
 class Caller(Struct, frozen=True):
@@ -70,9 +62,6 @@ def user(name: str | None) -> Caller:
     return Caller(f"user:{name}", name)
 
 
-_spent = msgspec.json.Decoder(Spent).decode
-
-
 def _id(kind: str, secret: str) -> str:
     return f"{kind}_{hashlib.sha256(secret.encode()).hexdigest()[:40]}"
 
@@ -82,11 +71,13 @@ class Keys:
 
     def __init__(self, store: Store, limits: Mapping[str, Allowance] | None = None) -> None:
         self._store, self._limits = store, limits or {}
+        self.accounts = Accounts(store)
         self._known: dict[str, tuple[float, Caller]] = {}
         self._open_until = 0.0
 
     async def create(self, name: str, allowance: Allowance) -> str:
-        """A new key. It can't be shown again. ConfigurationError if the name is taken."""
+        """A new key. It can't be shown again. ConfigurationError if the name is taken, or none."""
+        _check(name)
         if any(info.labels["name"] == name for info in await self.all()):
             raise ConfigurationError(f"there is a key named {name!r} already")
         key = f"ub-{secrets.token_urlsafe(32)}"
@@ -124,49 +115,31 @@ class Keys:
         return caller
 
     async def admit(self, caller: Caller) -> None:
-        """Count one request. QuotaExhausted if the caller has used up the day."""
+        """Count one request. QuotaExhausted if the caller has used up the day.
+
+        Requests are never more than their limit, however many ask at once. Tokens and USD are known
+        when an answer is over: what is under way may still go past their limits.
+        """
         if not caller.owner:
             return
         most = msgspec.structs.asdict(caller.allowance)
         limits = {kind: limit for kind, limit in most.items() if limit is not None}
-        used = await self.spent(caller.owner) if limits else None
-        for kind, limit in limits.items():
-            if getattr(used, kind) >= limit:
-                said = f"the key {caller.name!r} has used its {limit:g} {kind} of today"
-                wait = float(int(DAY - time.time() % DAY) + 1)
-                raise QuotaExhausted(said, status=429, code="insufficient_quota", retry_after=wait)
-        await self._note(caller.owner, Spent(day=_today(), requests=1))
+        passed = await self.accounts.book(caller.owner, Spent(requests=1), limits)
+        if passed:
+            said = f"the key {caller.name!r} has used its {limits[passed]:g} {passed} of today"
+            wait = float(int(DAY - time.time() % DAY) + 1)
+            raise QuotaExhausted(said, status=429, code="insufficient_quota", retry_after=wait)
 
     async def spent(self, owner: str) -> Spent:
         """What a key has used today."""
-        total, after = Spent(day=_today()), 0
-        while (page := await self._store.read(owner, after)).records:
-            for used in (_spent(record.data) for record in page.records):
-                if used.day == total.day:
-                    total.requests += used.requests
-                    total.tokens += used.tokens
-                    total.usd += used.usd
-            after = page.next
-        return total
+        return await self.accounts.spent(owner)
 
-    async def note_answer(self, owner: str, response: Response) -> None:
-        """Write down what an answer used."""
-        usage = response.usage
-        tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
-        await self._note(owner, Spent(day=_today(), tokens=tokens, usd=response.cost or 0.0))
-
-    async def _note(self, owner: str, used: Spent) -> None:
-        """Processes take turns at it."""
-        for _ in range(20):
-            try:
-                info = await self._store.info(owner)
-                await self._store.append(owner, [msgspec.json.encode(used)], info.tail, info.fence)
-            except OffsetConflict:
-                continue
-            except StoreError:
-                return  # revoked meanwhile: there is nothing left to count for
-            else:
-                return
+    async def note_answer(self, owner: str, request: Request, response: Response) -> None:
+        """Write down what an answer used: as reported, or by estimate."""
+        usage = usage_of(request, response)
+        if usage is not None:
+            tokens = usage.input_tokens + usage.output_tokens
+            await self.accounts.book(owner, Spent(tokens=tokens, usd=cost_of(response, usage)))
 
     async def share(self, stream: str) -> str:
         """A secret with which anybody may read one answer."""
@@ -206,5 +179,9 @@ class Keys:
         return not found.streams
 
 
-def _today() -> int:
-    return int(time.time()) // DAY
+def _check(name: str) -> None:
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST:
+        raise ConfigurationError(
+            f"{name[:LONGEST]!r} is no name for a key",
+            hint=f"A name is 1 to {LONGEST} characters, without line breaks and other controls.",
+        )
