@@ -1,6 +1,7 @@
 """`serve` and `keys` as real processes."""
 
 import json
+import signal
 import socket
 import time
 import urllib.request
@@ -11,6 +12,14 @@ import pytest
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return sock.getsockname()[1]
+
+
+def has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def ready(port):
@@ -41,6 +50,77 @@ def test_without_a_key_it_listens_to_this_machine_only(unbroken):
 
     assert done.returncode == 2
     assert "unbroken keys create" in done.stderr
+
+
+def test_it_says_where_it_is_when_it_is_there(started):
+    port = free_port()
+    server = started("serve", "--port", str(port), "--store", "memory:", "--host", "127.0.0.2")
+    said = server.stdout.readline().decode()
+
+    assert said.startswith(f"answers on http://127.0.0.2:{port}")
+    with urllib.request.urlopen(f"http://127.0.0.2:{port}/healthz") as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_an_address_of_ipv6_is_said_as_one_can_open_it(started):
+    port = free_port()
+    server = started("serve", "--port", str(port), "--store", "memory:", "--host", "::1")
+    url = server.stdout.readline().decode().split()[2]
+
+    assert url == f"http://[::1]:{port}"
+    with urllib.request.urlopen(f"{url}/healthz") as answer:
+        assert answer.status == 200
+
+
+def test_a_port_that_is_taken_is_one_line(unbroken):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        done = unbroken("serve", "--port", str(port), "--store", "memory:")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"unbroken: can't listen on http://127.0.0.1:{port}: Address al")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_host_that_is_not_here_is_one_line(unbroken):
+    done = unbroken("serve", "--host", "127.0.0.1.invalid", "--store", "memory:")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_store_that_is_no_database_is_one_line(unbroken, tmp_path, host):
+    (tmp_path / "notes.txt").write_text("milk, bread, " * 1000)
+    port = str(free_port())
+    done = unbroken("serve", "--port", port, "--host", host, "--store", "sqlite:///notes.txt")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "notes.txt" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_store_that_is_away_is_waited_for_and_this_is_said(unbroken, host):
+    store = f"redis://:secret@127.0.0.1:{free_port()}/0?patience=2"
+    done = unbroken("serve", "--port", str(free_port()), "--host", host, "--store", store)
+    waiting, failed = done.stderr.splitlines()
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert waiting.startswith("waiting for the store redis://127.0.0.1:")
+    assert "Redis was away for 2 s" in failed
+    assert "secret" not in done.stderr
+
+
+def test_who_stops_it_while_it_waits_sees_no_traceback(started):
+    store = f"redis://127.0.0.1:{free_port()}/0"
+    server = started("serve", "--port", str(free_port()), "--store", store)
+    assert server.stderr.readline().startswith(b"waiting for the store")
+    server.send_signal(signal.SIGINT)
+
+    assert server.wait(20) == 130
+    assert server.stderr.read() == b""
 
 
 def test_keys_are_made_listed_and_revoked(unbroken):

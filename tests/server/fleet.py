@@ -40,7 +40,8 @@ http {{
     client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
     uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
     upstream gateways {{ {servers} }}
-    server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://gateways; }} }}
+    server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://gateways;
+        proxy_set_header Host $http_host; }} }}
 }}
 """
 

@@ -14,9 +14,11 @@ UNBROKEN_STORE, UNBROKEN_CORS, UNBROKEN_MODELS, UNBROKEN_ON_DISCONNECT, UNBROKEN
 UNBROKEN_LOG and so on. Other machines may ask once there is a key: unbroken keys create NAME.
 """
 
+import re
 from argparse import ArgumentParser, Namespace
 
 from unbroken.cli._question import count, seconds
+from unbroken.cli._terminal import dim
 from unbroken.client._plan import environment
 from unbroken.errors import ConfigurationError
 
@@ -41,10 +43,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Serve until Ctrl-C."""
-    import asyncio
-
     try:
-        from unbroken.server.serving import may_listen, serve
+        from unbroken.server.serving import serve, url_of
         from unbroken.server.settings import key_limits, load
     except ImportError as error:
         raise ConfigurationError(
@@ -53,11 +53,14 @@ def run(args: Namespace) -> int:
     given = {name: getattr(args, name) for name in ("host", "port", "store", "drain")}
     env = environment()
     settings = load(env, {k: v for k, v in given.items() if v is not None})
-    if not asyncio.run(may_listen(settings)):
-        raise ConfigurationError(
-            f"without a key only this machine may ask, and {settings.host} is more than that",
-            hint="Make one: unbroken keys create NAME",
-        )
-    where = f"http://{settings.host}:{settings.port}"
-    print(f"answers on {where}  (store: {settings.store}; Ctrl-C stops)", flush=True)
-    return serve(settings, key_limits(env))
+    store = _shown(settings.store)
+
+    def ready() -> None:
+        print(f"answers on {url_of(settings)}  (store: {store}; Ctrl-C stops)", flush=True)
+
+    return serve(settings, key_limits(env), ready, lambda: dim(f"waiting for the store {store}"))
+
+
+def _shown(store: str) -> str:
+    """A store's URL without what nobody else should read: name and password, options."""
+    return re.sub("//[^/?#]*@", "//", store).partition("?")[0]

@@ -43,6 +43,7 @@ from unbroken.server.answers import Answers
 from unbroken.server.feed import STRAIGHT, Feed
 from unbroken.server.keys import Allowance, Caller, Keys, user
 from unbroken.server.log import REQUEST_ID, Logged, request_id, write_answer
+from unbroken.server.origin import Guarded
 from unbroken.server.produce import Outcome
 from unbroken.server.records import Asked, OnDisconnect
 from unbroken.server.settings import Settings
@@ -111,7 +112,8 @@ class Gateway:
             exception_handlers={HTTPException: _no_such_thing},
         )
         self._app.state.gateway = self
-        self._logged = Logged(self._app)
+        self.guard = Guarded(self._app, self.keys, self.settings.cors)
+        self._logged = Logged(self.guard if authenticate is None else self._app)
         self._starting = asyncio.Lock()
         self._started = False
 

@@ -5,34 +5,73 @@ go with a clean end and its leases with them, so that another process goes on at
 """
 
 import asyncio
+import errno
 import gc
 import signal
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from unbroken.errors import ConfigurationError
 from unbroken.server.gateway import Gateway
 from unbroken.server.keys import Allowance, Keys
 from unbroken.server.log import show
+from unbroken.server.origin import is_loopback
 from unbroken.server.settings import Settings
 from unbroken.stores import registry
 
+MOMENT = 0.3
+"""Seconds that a store may take to open before it is said that it does."""
+
 
 class _Server(uvicorn.Server):
-    """Drains the gateway while uvicorn waits for its connections to end."""
+    """Opens everything before it says so, and drains the gateway while uvicorn waits for its
+    connections to end.
+    """
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, seconds: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        gateway: Gateway,
+        ready: Callable[[], None],
+        waiting: Callable[[], None],
+    ) -> None:
         super().__init__(config)
-        self._gateway, self._seconds = gateway, seconds
+        self._gateway, self._ready, self._waiting = gateway, ready, waiting
         self._draining: asyncio.Task[None] | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """The port first: that it is taken is known at once, and a store may take long."""
+        sockets = _listening(self._gateway.settings)
+        try:
+            await self._open()
+            async with self._gateway:
+                await super().serve(sockets)
+        finally:
+            _close(sockets)
+
+    async def _open(self) -> None:
+        notice = asyncio.get_running_loop().call_later(MOMENT, self._waiting)
+        try:
+            await _check_keys(self._gateway.settings)
+            await self._gateway.__aenter__()
+        finally:
+            notice.cancel()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """It listens."""
+        await super().startup(sockets)
+        self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends it."""
         if self._draining is None:
-            drain = self._gateway.answers.drain(self._seconds)
+            drain = self._gateway.answers.drain(self._gateway.settings.drain)
             self._draining = asyncio.get_running_loop().create_task(drain)
         else:
             self.force_exit = sig in (signal.SIGINT, signal.SIGTERM)
@@ -106,36 +145,104 @@ class _Bounded(HttpToolsProtocol):
         self.transport.close()
 
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+def serve(
+    settings: Settings,
+    key_limits: Mapping[str, Allowance],
+    ready: Callable[[], None],
+    waiting: Callable[[], None],
+) -> int:
+    """Serve until a signal; the exit code. `ready` is called when it can be asked, `waiting` if the
+    store does not open at once.
 
-
-async def may_listen(settings: Settings) -> bool:
-    """Whether to listen there: to this machine always, to others only behind keys."""
-    store = registry.open(settings.store)
-    if settings.host in LOOPBACK:
-        return True
-    async with store:
-        return bool(await Keys(store).all())
-
-
-def serve(settings: Settings, key_limits: Mapping[str, Allowance]) -> int:
-    """Serve until a signal; the exit code."""
+    ConfigurationError, StoreError: it can't start, and nothing has been promised.
+    """
     gateway = Gateway(registry.open(settings.store), settings=settings, key_limits=key_limits)
+    gateway.guard.loopback = is_loopback(settings.host)
     config = uvicorn.Config(
         gateway,
-        host=settings.host,
-        port=settings.port,
         http=_Bounded,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=int(settings.drain) + 5,
     )
     show(settings.log)
-    server = _Server(config, gateway, settings.drain)
+    server = _Server(config, gateway, ready, waiting)
     signal.signal(signal.SIGTERM, _leave)
     _calm()
     server.run()
     return 0 if server.started else 1
+
+
+async def _check_keys(settings: Settings) -> None:
+    """To this machine it always listens; to others only behind keys. ConfigurationError."""
+    if is_loopback(settings.host):
+        return
+    async with registry.open(settings.store) as store:
+        if not await Keys(store).all():
+            raise ConfigurationError(
+                f"without a key only this machine may ask, and {settings.host} is more than that",
+                hint="Make one: unbroken keys create NAME",
+            )
+
+
+def url_of(settings: Settings) -> str:
+    """Where it is asked."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+def _listening(settings: Settings) -> list[socket.socket]:
+    """Sockets at every address of the host. ConfigurationError if one is taken, or none is there.
+
+    Not by uvicorn: it logs why it can't, and ends with a code that means something else here.
+    """
+    try:
+        found = socket.getaddrinfo(
+            settings.host or None,
+            settings.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+        return _bound({(family, address): None for family, _, _, _, address in found})
+    except OSError as error:
+        why = f"can't listen on {url_of(settings)}: {error.strerror}"
+        raise ConfigurationError(why, hint="--host and --port choose another place.") from error
+
+
+def _bound(places: Iterable[tuple[int, Any]]) -> list[socket.socket]:
+    """A name may have addresses that this machine does not: `::1` where IPv6 is off."""
+    sockets, absent = list[socket.socket](), None
+    for family, address in places:
+        try:
+            sockets.append(_socket(family, address))
+        except OSError as error:
+            if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                _close(sockets)
+                raise
+            absent = error
+    if absent is not None and not sockets:
+        raise absent
+    return sockets
+
+
+def _socket(family: int, address: Any) -> socket.socket:
+    """Bound, and deaf as yet: who comes before the store is open is sent elsewhere."""
+    made = socket.socket(family)
+    try:
+        if sys.platform != "win32":  # there it would take the port away from others
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:
