@@ -41,8 +41,14 @@ def run(args: Namespace) -> int:
 
 
 async def _with_keys(args: Namespace) -> None:
-    from unbroken.server.keys import Keys
-    from unbroken.server.settings import load
+    try:
+        from unbroken.server.keys import Keys
+        from unbroken.server.settings import load
+    except ImportError as error:
+        raise ConfigurationError(
+            "keys are the gateway's, which needs the extra `server`",
+            hint="pip install 'unbroken[server]'",
+        ) from error
     from unbroken.stores import registry
 
     given = {"store": args.store} if args.store else {}
