@@ -28,6 +28,7 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 # Where an import may stand inside a function, and why.
 LAZY = {
+    "__init__.py": "importlib.metadata is slow to import",
     "client": "HTTP libraries and .env are loaded at their first use",
     "cli": "a server is heavy, and chat needs an extra",
     "providers/registry.py": "importlib.metadata is slow to import",

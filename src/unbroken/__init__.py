@@ -13,6 +13,8 @@ whole `Response`. Whatever goes wrong is an `UnbrokenError`. HTTP libraries and
 providers are loaded when they are used.
 """
 
+from typing import Any
+
 from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._shared import complete, stream
 from unbroken.client._sync import Client, Stream
@@ -90,3 +92,12 @@ __all__ = [
     "complete",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`__version__`, read when somebody wants to know it: importlib.metadata is slow to import."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("unbroken")

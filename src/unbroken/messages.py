@@ -5,13 +5,14 @@ people have. They are read once, here, with errors that name the place; past thi
 only values.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from unbroken.errors import LocalProtocolError
+from unbroken.schema import Shape
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -124,6 +125,51 @@ class Request(Struct, frozen=True, kw_only=True):
         return last.text if last is not None and last.role == "assistant" else ""
 
 
+# What every provider refuses. It stands beside the request and not in its types, so that a request
+# that somebody wrote down before there were bounds can be read. -1 is vLLM's word for "all".
+
+
+class _SoundTool(Struct):
+    parameters: Shape
+
+
+class _SoundSchema(Struct):
+    schema: Shape | None = None
+
+
+class _SoundFormat(Struct):
+    type: str = ""
+    json_schema: _SoundSchema | None = None
+    schema: Shape | None = None
+
+
+class _Sound(Struct):
+    max_tokens: Annotated[int, Meta(ge=1)] | None
+    temperature: Annotated[float, Meta(ge=0)] | None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None
+    top_k: Annotated[int, Meta(ge=-1)] | None
+    n: Annotated[int, Meta(ge=1, le=128)] | None  # OpenAI's bound: each is an answer to be written
+    top_logprobs: Annotated[int, Meta(ge=-1)] | None
+    tools: tuple[_SoundTool, ...] | None
+    response_format: _SoundFormat | None
+
+
+def sound(request: Request) -> Request:
+    """The request itself. LocalProtocolError names what no provider takes: a number out of bounds,
+    a JSON schema that is none.
+    """
+    try:
+        msgspec.convert(request, _Sound, from_attributes=True)
+    except msgspec.ValidationError as error:
+        raise LocalProtocolError(worded(error)) from error
+    return request
+
+
+def worded(error: msgspec.ValidationError) -> str:
+    """What msgspec says, with the place as people write it: `n`, not `$.n`."""
+    return str(error).replace("`$.", "`").replace("`$[", "`[")
+
+
 Prompt = str | Sequence[Message | Mapping[str, Any]] | Request
 """A string, messages, or a request that is complete but for its model."""
 
@@ -133,6 +179,8 @@ def messages_from(prompt: Prompt, system: str | None = None) -> tuple[Message, .
 
     Raises LocalProtocolError naming the place and the fault.
     """
+    if not isinstance(system, str | None):
+        raise LocalProtocolError(f"system is a string, not {type(system).__name__}")
     head = (Message("system", (Text(system),)),) if system else ()
     if isinstance(prompt, str):
         return (*head, Message("user", (Text(prompt),)))
@@ -272,15 +320,34 @@ def _said_to_chat(part: Text | Image) -> dict[str, Any]:
 # Tools and tool choices, likewise.
 
 
-def tool_from(item: Tool | Mapping[str, Any]) -> Tool:
-    """Read a tool: a value, or a dict in the OpenAI shape, with or without its wrapping."""
+class _ToolWords(Struct):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    input_schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+def tools_from(items: Iterable[Tool | Mapping[str, Any]]) -> tuple[Tool, ...]:
+    """Read a list of tools. LocalProtocolError names the place and the fault."""
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
+        raise LocalProtocolError(f"tools is a list of tools, not {type(items).__name__}")
+    return tuple(_tool(item, place) for place, item in enumerate(items))
+
+
+def _tool(item: Tool | Mapping[str, Any], place: int) -> Tool:
+    """A value, or a dict in the OpenAI shape, with or without its wrapping."""
     if isinstance(item, Tool):
         return item
-    inner = item.get("function", item)
-    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise LocalProtocolError("a tool needs a `name`: {'name': ..., 'parameters': {...}}")
-    schema = inner.get("parameters") or inner.get("input_schema") or {}
-    return Tool(inner["name"], inner.get("description") or "", schema, inner.get("strict"))
+    try:
+        inner = item.get("function", item) if isinstance(item, Mapping) else item
+        told = msgspec.convert(inner, _ToolWords)
+    except msgspec.ValidationError as error:
+        raise LocalProtocolError(
+            f"tools[{place}]: {worded(error)}: a tool is {{'name': ..., 'parameters': {{...}}}}"
+        ) from error
+    schema = told.parameters or told.input_schema or {}
+    return Tool(told.name, told.description or "", schema, told.strict)
 
 
 def tool_choice_from(choice: ToolChoice | str | Mapping[str, Any] | None) -> ToolChoice | None:
@@ -290,10 +357,21 @@ def tool_choice_from(choice: ToolChoice | str | Mapping[str, Any] | None) -> Too
     if isinstance(choice, str):
         known = choice in ("auto", "none", "required")
         return ToolChoice(choice) if known else ToolChoice("tool", choice)  # type: ignore[arg-type]
-    name = choice.get("function", choice).get("name")
+    inner = choice.get("function", choice) if isinstance(choice, Mapping) else None
+    name = inner.get("name") if isinstance(inner, Mapping) else None
     if not isinstance(name, str):
         raise LocalProtocolError(
             "tool_choice is 'auto', 'none', 'required', a tool's name, "
             "or {'type': 'function', 'function': {'name': ...}}"
         )
     return ToolChoice("tool", name)
+
+
+def stop_from(stop: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """Read where to stop: a string, or a list of them."""
+    if stop is None or isinstance(stop, str):
+        return None if stop is None else (stop,)
+    words = tuple(stop) if isinstance(stop, Iterable) else (stop,)
+    if not all(isinstance(word, str) for word in words):
+        raise LocalProtocolError("stop is a string, or a list of strings")
+    return words

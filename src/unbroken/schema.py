@@ -6,7 +6,9 @@ The check knows the words that such schemas use; others are not checked.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
 
 Schema = dict[str, Any]
 
@@ -14,8 +16,39 @@ _IN_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _IN_NAMES = ("properties", "$defs", "definitions")
 
 
-def resolved(schema: Schema, root: Schema) -> Schema:
-    """The schema itself, or the one of the same document that its `$ref` names."""
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Shape(Struct, frozen=True):
+    """What the words of a JSON schema hold, of those that are read here and in the simulator."""
+
+    type: str | Annotated[list[str], Meta(min_length=1)] = ""
+    format: str = ""
+    enum: list[Any] = []
+    minimum: float = 0
+    maximum: float = 0
+    exclusive_minimum: float | bool = field(default=0, name="exclusiveMinimum")  # bool: draft 4
+    exclusive_maximum: float | bool = field(default=0, name="exclusiveMaximum")
+    min_length: Count = field(default=0, name="minLength")
+    max_length: Count = field(default=0, name="maxLength")
+    min_items: Count = field(default=0, name="minItems")
+    max_items: Count = field(default=0, name="maxItems")
+    properties: dict[str, "Shape | bool"] = {}
+    defs: dict[str, "Shape | bool"] = field(default_factory=dict, name="$defs")
+    definitions: dict[str, "Shape | bool"] = {}
+    any_of: list["Shape | bool"] = field(default_factory=list, name="anyOf")
+    one_of: list["Shape | bool"] = field(default_factory=list, name="oneOf")
+    all_of: list["Shape | bool"] = field(default_factory=list, name="allOf")
+    prefix_items: list["Shape | bool"] = field(default_factory=list, name="prefixItems")
+    items: "Shape | bool | list[Shape | bool]" = True
+
+
+def resolved(schema: Schema | bool, root: Schema) -> Schema:
+    """The schema itself, or the one of the same document that its `$ref` names. What is no object,
+    such as `true`, is the schema that says nothing.
+    """
+    if not isinstance(schema, dict):
+        return {}
     ref = schema.get("$ref")
     if not isinstance(ref, str) or not ref.startswith("#"):
         return schema
@@ -26,7 +59,7 @@ def resolved(schema: Schema, root: Schema) -> Schema:
     return found if isinstance(found, dict) else {}
 
 
-def inner(schema: Schema) -> Iterator[Schema]:
+def inner(schema: Schema) -> Iterator[Schema | bool]:
     """The schemas within a schema, one level down."""
     for word in _IN_NAMES:
         yield from schema.get(word, {}).values()
@@ -38,15 +71,19 @@ def inner(schema: Schema) -> Iterator[Schema]:
 
 def rebuilt(schema: Schema, build: Callable[[Schema], Schema]) -> Schema:
     """A copy, each schema one level down replaced by what `build` makes of it."""
+
+    def built(value: Any) -> Any:
+        return build(value) if isinstance(value, dict) else value
+
     made = dict(schema)
     for word in _IN_NAMES:
         if word in made:
-            made[word] = {name: build(value) for name, value in made[word].items()}
+            made[word] = {name: built(value) for name, value in made[word].items()}
     for word in _IN_LISTS:
         if word in made:
-            made[word] = [build(value) for value in made[word]]
-    if isinstance(made.get("items"), dict):
-        made["items"] = build(made["items"])
+            made[word] = [built(value) for value in made[word]]
+    if "items" in made:
+        made["items"] = built(made["items"])
     return made
 
 
@@ -55,8 +92,10 @@ def rooted(schema: Schema) -> Schema:
     return {**resolved(schema, schema), **{k: v for k, v in schema.items() if k != "$ref"}}
 
 
-def closed(schema: Schema) -> bool:
+def closed(schema: Schema | bool) -> bool:
     """Whether every object in it says by name what it may hold."""
+    if not isinstance(schema, dict):
+        return schema is False
     free = schema.get("additionalProperties", False) is not False or "patternProperties" in schema
     nameless = schema.get("type") == "object" and "properties" not in schema
     return not free and not nameless and all(map(closed, inner(schema)))

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from unbroken.client._check import check_call, check_client
 from unbroken.client._config import load
 from unbroken.engine.delivery import Delivery
 from unbroken.engine.health import Health, Limits
@@ -24,8 +25,11 @@ from unbroken.messages import (
     Tool,
     ToolChoice,
     messages_from,
+    sound,
+    stop_from,
     tool_choice_from,
-    tool_from,
+    tools_from,
+    worded,
 )
 from unbroken.metrics.answered import Observer, Watch
 from unbroken.metrics.prices import context_window, quote
@@ -105,6 +109,14 @@ def settings(  # noqa: PLR0913  # by keyword
     observers: Sequence[Observer],
 ) -> Settings:
     """What was given, over what the environment and the configuration file say."""
+    check_client(
+        api_key=api_key,
+        base_url=base_url,
+        timeouts=timeouts,
+        recovery=recovery,
+        routes=routes,
+        limits=limits,
+    )
     env = environment()
     config = load(env)
     return Settings(
@@ -140,6 +152,7 @@ def plan(
     """Whom to ask, the delivery that does it and who is told of it. Raises ConfigurationError,
     LocalProtocolError or AuthenticationFailed; nothing has been sent then.
     """
+    check_call(parameters)
     asked = _asked(settings, models)
     names = _route(settings, asked)
     route = [_question(settings, name, prompt, parameters, stream=stream) for name in names]
@@ -158,13 +171,18 @@ def _asked(settings: Settings, models: Models) -> Sequence[str]:
     """What was asked for, as a list."""
     if models is None or isinstance(models, str):
         return [models or default_model(settings.env)]
+    if isinstance(models, bytes) or not isinstance(models, Sequence):
+        raise LocalProtocolError(_MODEL)
     return models
+
+
+_MODEL = "model is a name, or a list of names to fall back on in order"
 
 
 def _route(settings: Settings, asked: Sequence[str]) -> list[str]:
     """The names of the models in the order they are asked, routes written out."""
-    if isinstance(asked, bytes) or not all(isinstance(name, str) for name in asked):
-        raise LocalProtocolError("model is a name, or a list of names to fall back on in order")
+    if not all(isinstance(name, str) for name in asked):
+        raise LocalProtocolError(_MODEL)
     names = [one for name in asked for one in settings.routes.get(name, (name,))]
     if not names:
         raise LocalProtocolError("the list of models is empty")
@@ -209,40 +227,46 @@ def request_from(model: str, prompt: Prompt, parameters: Parameters, *, stream: 
     """The question in a call's arguments. LocalProtocolError says what is wrong with them."""
     given: dict[str, Any] = {k: v for k, v in parameters.items() if v is not None}
     if isinstance(prompt, Request):
-        return msgspec.structs.replace(prompt, model=model, stream=stream)
+        given = msgspec.structs.asdict(prompt) | {"stream": stream}
+        return sound(_checked(given, model))
     stop, tools = given.pop("stop", None), given.pop("tools", None)
     choice, system = given.pop("tool_choice", None), given.pop("system", None)
     form = output_format(given.pop("response_format")) if "response_format" in given else None
     for name in OF_THE_CALL:
         given.pop(name, None)
-    return msgspec.structs.replace(
-        _checked(given, model),
+    for name in given.keys() - Parameters.__annotations__.keys():
+        raise LocalProtocolError(_unknown(name))
+    request = msgspec.structs.replace(
+        _checked({**given, "messages": ()}, model),
         messages=messages_from(prompt, system),
         stream=stream,
-        stop=(stop,) if isinstance(stop, str) else stop and tuple(stop),
-        tools=None if tools is None else tuple(map(tool_from, tools)),
+        stop=stop_from(stop),
+        tools=None if tools is None else tools_from(tools),
         tool_choice=tool_choice_from(choice),
         response_format=form and form.response_format,
     )
+    return sound(request)
 
 
 OF_THE_CALL = ("timeouts", "recovery", "hedge_after")
 """Parameters that are not part of the question."""
 
 
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, Parameters.__annotations__, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return (
+        f"unknown parameter {name!r}: {meant}What only one provider knows goes into "
+        f"extra={{{name!r}: ...}}"
+    )
+
+
 def _checked(given: dict[str, Any], model: str) -> Request:
     """The parameters that go through as they are, with the types that a request has for them."""
-    for name in given.keys() - Parameters.__annotations__.keys():
-        near = difflib.get_close_matches(name, Parameters.__annotations__, n=1)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        raise LocalProtocolError(
-            f"unknown parameter {name!r}: {meant}What only one provider knows goes into "
-            f"extra={{{name!r}: ...}}"
-        )
     try:
-        return msgspec.convert({**given, "model": model, "messages": ()}, Request)
+        return msgspec.convert({**given, "model": model}, Request)
     except msgspec.ValidationError as error:
-        raise LocalProtocolError(str(error).replace("`$.", "`")) from error
+        raise LocalProtocolError(worded(error)) from error
 
 
 def _for(value: OneOrEach, provider: Provider) -> str | None:
@@ -252,11 +276,17 @@ def _for(value: OneOrEach, provider: Provider) -> str | None:
 def _key(settings: Settings, provider: Provider) -> str:
     auth = provider.auth
     key = _for(settings.api_key, provider) or (auth.env and settings.env.get(auth.env)) or ""
+    key = key.strip()  # a file's last line end often comes along
     if auth.required and not key:
         missing = AuthenticationFailed(f"no key for {provider.name}")
         missing.advice = f"Set {auth.env} (in the environment or in .env), or pass api_key."
         raise missing
     return key
+
+
+def _nowhere(provider: Provider) -> str:
+    set_it = f"set {provider.base_url_env} or " if provider.base_url_env else ""
+    return f"{provider.name} has no base URL: {set_it}give base_url="
 
 
 def _base_url(settings: Settings, provider: Provider) -> str:
@@ -265,7 +295,7 @@ def _base_url(settings: Settings, provider: Provider) -> str:
     found = url or provider.located(settings.env)
     if not found.startswith(("http://", "https://")):
         raise ConfigurationError(
-            f"the base URL of {provider.name} is {found!r}",
+            f"the base URL of {provider.name} is {found!r}" if found else _nowhere(provider),
             hint="It begins with http:// or https://.",
         )
     return found

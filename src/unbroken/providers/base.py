@@ -11,9 +11,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
+import msgspec
 from msgspec import Struct
 
-from unbroken.errors import ConfigurationError
+from unbroken.errors import AuthenticationFailed, ConfigurationError, LocalProtocolError
 from unbroken.messages import Request
 from unbroken.transport.base import AsyncTransport, HttpRequest, Transport
 from unbroken.wire.codec import Codec
@@ -117,7 +118,7 @@ class Provider(Struct, frozen=True, kw_only=True):
         if request.partial_turn and self.prefill is not None and self.prefill.path:
             path = self.prefill.path
         url = base_url.rstrip("/") + path.replace("{model}", quote(request.model, safe=""))
-        body = self.codec.dialect.encode_request(request)
+        body = _encoded(self.codec.dialect.encode_request, request)
         headers = {"content-type": "application/json", **self._accepting(stream=request.stream)}
         return self._signed(HttpRequest("POST", url, headers, body), key)
 
@@ -161,8 +162,44 @@ class Provider(Struct, frozen=True, kw_only=True):
         return {"accept": accept, "accept-encoding": "identity", **self.headers}
 
     def _signed(self, request: HttpRequest, key: str) -> HttpRequest:
-        shown = {**request.headers, **self.auth.headers(key, request)}
+        shown = {**request.headers, **self.auth.headers(self._showable(key), request)}
         return HttpRequest(request.method, request.url, shown, request.body)
+
+    def _showable(self, key: str) -> str:
+        """The key without the white space around it. AuthenticationFailed, which does not repeat
+        it, if it can't stand in a header (RFC 9110, 5.5; no known provider's holds more than ASCII).
+        """
+        plain = key.strip()
+        if plain.isascii() and (not plain or plain.isprintable()):
+            return plain
+        unfit = AuthenticationFailed(f"the key for {self.name} holds characters that no key has")
+        unfit.advice = "Line ends, other control characters and letters beyond ASCII can't be sent."
+        raise unfit
+
+
+def _encoded(encode: Callable[[Request], bytes], request: Request) -> bytes:
+    """The body; LocalProtocolError names the field that no JSON can be made of."""
+    try:
+        return encode(request)
+    except _NO_JSON as error:
+        faults = ((name, _fault(getattr(request, name))) for name in request.__struct_fields__)
+        name, said = next(((n, said) for n, said in faults if said), ("the request", str(error)))
+        raise LocalProtocolError(f"{name} can't be sent: {said}") from error
+
+
+_NO_JSON = (UnicodeEncodeError, TypeError, RecursionError)
+"""What encoding raises: for half a surrogate pair, for objects that JSON has no word for, for what
+holds itself."""
+
+
+def _fault(value: object) -> str:
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return "it holds half a surrogate pair, which is no character"
+    except _NO_JSON as error:
+        return str(error)
+    return ""
 
 
 _PLACE = re.compile(r"\{([A-Z][A-Z0-9_|]*)\}")

@@ -4,6 +4,7 @@ With AWS_BEARER_TOKEN_BEDROCK set, that key is shown; otherwise requests are sig
 what the standard credential chain finds, through botocore (extra `bedrock`).
 """
 
+import os
 import re
 from functools import cache
 from typing import Any
@@ -45,9 +46,14 @@ def _signed(request: HttpRequest) -> dict[str, str]:
 
 def _region(url: str, session: Any) -> str:
     found = _REGION.search(url)
-    region = found[1] if found else session.get_config_variable("region")
+    # botocore reads AWS_DEFAULT_REGION and the profile, and not what Lambda and other SDKs set
+    told = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+    region = found[1] if found else told
     if not region:
-        raise ConfigurationError("bedrock needs a region to sign for", hint="Set AWS_REGION.")
+        raise ConfigurationError(
+            "bedrock needs a region to sign for",
+            hint="Set AWS_REGION or AWS_DEFAULT_REGION in the environment.",
+        )
     return str(region)
 
 

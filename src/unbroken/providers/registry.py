@@ -101,6 +101,6 @@ def _unresolved(model: str, head: str) -> ConfigurationError:
             f"there is no provider {head!r} (in {model!r})", hint=_suggestion(head)
         )
     return ConfigurationError(
-        f"whose model is {model!r}?",
+        f"the provider of the model {model!r} is not known",
         hint=f"Write provider/model, such as openai/{model or 'gpt-...'}.",
     )

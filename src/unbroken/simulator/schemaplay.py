@@ -11,6 +11,13 @@ from unbroken.simulator.dice import Dice
 _DEEP = 4
 """Levels after which lists stay empty and choices end, for schemas may contain themselves."""
 
+_DEEPEST, _MOST = 32, 10_000
+"""Levels and values after which nothing more is made up: a schema can ask for any number, also for
+one that has no end.
+"""
+
+_KINDS = {"object", "array", "integer", "number", "boolean", "null"}
+
 _FORMATS = {
     "date-time": "2026-03-14T09:26:53Z",
     "date": "2026-03-14",
@@ -44,8 +51,12 @@ def value(schema: Schema, name: str, dice: Dice) -> Any:
 class _Player:
     def __init__(self, root: Schema, dice: Dice) -> None:
         self._root, self._dice = root, dice
+        self._made = 0
 
     def value(self, schema: Schema, name: str, deep: int) -> Any:
+        self._made += 1
+        if self._made > _MOST or deep > _DEEPEST:
+            return None
         schema = resolved(schema, self._root)
         if "const" in schema:
             return schema["const"]
@@ -56,12 +67,12 @@ class _Player:
             return self.value(self._choose(options, deep), name, deep + 1)
         kinds = schema.get("type", "string")
         kind = kinds if isinstance(kinds, str) else kinds[0]
-        make = getattr(self, f"_{kind}", self._string)
+        make = getattr(self, f"_{kind}") if kind in _KINDS else self._string
         return make(schema, name, deep)
 
     def _choose(self, options: list[Schema], deep: int) -> Schema:
         """The first one, or the simplest where it gets too deep."""
-        ends = [one for one in options if one.get("type") == "null"]
+        ends = [one for one in options if resolved(one, {}).get("type") == "null"]
         return ends[0] if ends and deep >= _DEEP else options[0]
 
     def _object(self, schema: Schema, _name: str, deep: int) -> dict[str, Any]:
@@ -71,7 +82,8 @@ class _Player:
     def _array(self, schema: Schema, name: str, deep: int) -> list[Any]:
         least = schema.get("minItems", 0 if deep >= _DEEP else 1)
         count = min(max(1, least), schema.get("maxItems", least + 1)) if deep < _DEEP else least
-        return [self.value(schema.get("items", {}), name, deep + 1) for _ in range(count)]
+        made = range(min(count, _MOST))
+        return [self.value(schema.get("items", {}), name, deep + 1) for _ in made]
 
     def _integer(self, schema: Schema, _name: str, _deep: int) -> int:
         low = int(schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1))
@@ -91,7 +103,7 @@ class _Player:
 
     def _string(self, schema: Schema, name: str, _deep: int) -> str:
         text = _FORMATS.get(schema.get("format", ""), f"example {name}")
-        return text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
+        return text.ljust(min(schema.get("minLength", 0), _MOST), ".")[: schema.get("maxLength")]
 
 
 def _bound(schema: Schema, name: str, other: str, default: float) -> float:

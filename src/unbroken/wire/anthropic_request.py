@@ -22,6 +22,7 @@ from unbroken.messages import (
     ToolChoice,
     ToolResult,
     ToolUse,
+    sound,
 )
 from unbroken.wire.anthropic_schema import supported
 from unbroken.wire.refusals import UNREADABLE
@@ -267,7 +268,7 @@ def _request(body: _Body, fields: dict[str, Any]) -> Request:
     known = set(_Body.__struct_fields__) - (set() if ours else {"tools"})  # theirs: untouched
     known -= _with_more(fields)
     output = body.output_config or _Output()
-    return Request(
+    request = Request(
         model=body.model,
         messages=(*head, *(m for turn in body.messages for m in _messages(turn))),
         stream=body.stream,
@@ -282,6 +283,7 @@ def _request(body: _Body, fields: dict[str, Any]) -> Request:
         extra={key: fields[key] for key in fields.keys() - known},
         **{name: getattr(body, name) for name in _SAME_NAME},
     )
+    return sound(request)
 
 
 def _with_more(fields: dict[str, Any]) -> set[str]:

@@ -26,6 +26,7 @@ from unbroken.messages import (
     ToolChoice,
     ToolResult,
     ToolUse,
+    sound,
 )
 from unbroken.wire.refusals import UNREADABLE
 
@@ -138,26 +139,93 @@ _CHOICES: dict[str, Any] = {
 # The other way
 
 
-class _Turn(Struct):
-    role: str
+class _Bytes(Struct):
+    bytes: str
+
+
+class _Image(Struct):
+    format: str
+    source: _Bytes
+
+
+class _Use(Struct):
+    toolUseId: str  # noqa: N815  # the wire's name
+    name: str
+    input: Any
+
+
+class _Result(Struct):
+    toolUseId: str  # noqa: N815
     content: list[dict[str, Any]]
 
 
+class _Said(Struct):
+    text: str
+    signature: str = ""
+
+
+class _Reasoning(Struct):
+    reasoningText: _Said  # noqa: N815
+
+
+class _Block(Struct):
+    """A piece of a message: one of these."""
+
+    text: str | None = None
+    image: _Image | None = None
+    toolUse: _Use | None = None  # noqa: N815
+    toolResult: _Result | None = None  # noqa: N815
+    reasoningContent: _Reasoning | None = None  # noqa: N815
+
+
+class _Turn(Struct):
+    role: str
+    content: list[_Block]
+
+
+class _System(Struct):
+    text: str | None = None
+
+
+class _Schema(Struct):
+    json: dict[str, Any] = {}
+
+
+class _Spec(Struct):
+    name: str
+    inputSchema: _Schema  # noqa: N815
+    description: str = ""
+
+
+class _Tool(Struct):
+    toolSpec: _Spec  # noqa: N815
+
+
+class _Named(Struct):
+    name: str
+
+
+class _Choice(Struct):
+    auto: dict[str, Any] | None = None
+    any: dict[str, Any] | None = None
+    tool: _Named | None = None
+
+
 class _Inference(Struct):
-    maxTokens: int | None = None  # noqa: N815  # the wire's name
+    maxTokens: int | None = None  # noqa: N815
     temperature: float | None = None
     topP: float | None = None  # noqa: N815
     stopSequences: list[str] | None = None  # noqa: N815
 
 
 class _ToolConfig(Struct):
-    tools: list[dict[str, Any]] = []
-    toolChoice: dict[str, Any] | None = None  # noqa: N815
+    tools: list[_Tool] = []
+    toolChoice: _Choice | None = None  # noqa: N815
 
 
 class _Asked(Struct):
     messages: list[_Turn]
-    system: list[dict[str, Any]] = []
+    system: list[_System] = []
     inferenceConfig: _Inference | None = None  # noqa: N815
     toolConfig: _ToolConfig | None = None  # noqa: N815
 
@@ -167,26 +235,27 @@ def request_in(body: bytes) -> Request:
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
         return _request(msgspec.convert(fields, _Asked), fields)
-    except (*UNREADABLE, LocalProtocolError, KeyError, TypeError, binascii.Error) as error:
+    except (*UNREADABLE, LocalProtocolError, binascii.Error) as error:
         raise BadRequest(f"{error}", status=400, code="ValidationException") from error
 
 
 def _request(asked: _Asked, fields: Mapping[str, Any]) -> Request:
     told = asked.inferenceConfig or _Inference()
     config = asked.toolConfig or _ToolConfig()
-    system = "\n\n".join(block["text"] for block in asked.system if "text" in block)
+    system = "\n\n".join(block.text for block in asked.system if block.text is not None)
     head = (Message("system", (Text(system),)),) if system else ()
-    return Request(
+    request = Request(
         model="",
         messages=(*head, *(message for turn in asked.messages for message in _messages(turn))),
         max_tokens=told.maxTokens,
         temperature=told.temperature,
         top_p=told.topP,
         stop=None if told.stopSequences is None else tuple(told.stopSequences),
-        tools=tuple(_tool(tool["toolSpec"]) for tool in config.tools) or None,
+        tools=tuple(_tool(tool.toolSpec) for tool in config.tools) or None,
         tool_choice=_choice(config.toolChoice),
         extra={name: fields[name] for name in fields.keys() - set(_Asked.__struct_fields__)},
     )
+    return sound(request)
 
 
 def _messages(turn: _Turn) -> list[Message]:
@@ -201,46 +270,43 @@ def _messages(turn: _Turn) -> list[Message]:
     return [*([Message("tool", results)] if results else []), *said]
 
 
-def _part(block: Mapping[str, Any]) -> Part:
-    for kind, read in _PARTS.items():
-        if kind in block:
-            part: Part = read(block[kind])
-            return part
-    raise LocalProtocolError(f"a block of {', '.join(block)} can't be read")
+def _part(block: _Block) -> Part:
+    if block.text is not None:
+        return Text(block.text)
+    if block.image is not None:
+        return _image_part(block.image)
+    if (use := block.toolUse) is not None:
+        return ToolUse(use.toolUseId, use.name, _encode(use.input).decode())
+    if block.toolResult is not None:
+        return _result_part(block.toolResult)
+    if block.reasoningContent is not None:
+        said = block.reasoningContent.reasoningText
+        return Reasoning(said.text, said.signature)
+    raise LocalProtocolError(f"a block is one of {', '.join(_Block.__struct_fields__)}")
 
 
-def _image_part(image: Mapping[str, Any]) -> Image:
-    data = image["source"]["bytes"]
+def _image_part(image: _Image) -> Image:
+    data = image.source.bytes
     base64.b64decode(data, validate=True)
-    return Image(f"data:image/{image['format']};base64,{data}")
+    return Image(f"data:image/{image.format};base64,{data}")
 
 
-def _result_part(result: Mapping[str, Any]) -> ToolResult:
-    said = [c["text"] if "text" in c else _encode(c).decode() for c in result["content"]]
-    return ToolResult(result["toolUseId"], "".join(said))
+def _result_part(result: _Result) -> ToolResult:
+    return ToolResult(result.toolUseId, "".join(map(_as_text, result.content)))
 
 
-def _reasoning_part(block: Mapping[str, Any]) -> Reasoning:
-    said = block["reasoningText"]
-    return Reasoning(said["text"], said.get("signature", ""))
+def _as_text(content: dict[str, Any]) -> str:
+    text = content.get("text")
+    return text if isinstance(text, str) else _encode(content).decode()
 
 
-_PARTS: dict[str, Any] = {
-    "text": Text,
-    "image": _image_part,
-    "toolUse": lambda use: ToolUse(use["toolUseId"], use["name"], _encode(use["input"]).decode()),
-    "toolResult": _result_part,
-    "reasoningContent": _reasoning_part,
-}
+def _tool(spec: _Spec) -> Tool:
+    return Tool(spec.name, spec.description, spec.inputSchema.json)
 
 
-def _tool(spec: Mapping[str, Any]) -> Tool:
-    return Tool(spec["name"], spec.get("description", ""), spec["inputSchema"].get("json", {}))
-
-
-def _choice(choice: Mapping[str, Any] | None) -> ToolChoice | None:
-    if not choice:
+def _choice(choice: _Choice | None) -> ToolChoice | None:
+    if choice is None or choice == _Choice():
         return None
-    if "tool" in choice:
-        return ToolChoice("tool", choice["tool"]["name"])
-    return ToolChoice("required" if "any" in choice else "auto")
+    if choice.tool is not None:
+        return ToolChoice("tool", choice.tool.name)
+    return ToolChoice("auto" if choice.any is None else "required")

@@ -21,8 +21,10 @@ from unbroken.messages import (
     ToolChoice,
     message_from_chat,
     message_to_chat,
+    sound,
+    stop_from,
     tool_choice_from,
-    tool_from,
+    tools_from,
 )
 from unbroken.response import Response
 from unbroken.wire import sse
@@ -200,21 +202,21 @@ def _tool_choice(choice: ToolChoice) -> Any:
 
 
 def _request(asked: _Asked, fields: dict[str, Any], *, usage: bool) -> Request:
-    stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop
     limit = asked.max_completion_tokens
     options = asked.stream_options or _StreamOptions()
-    return Request(
+    request = Request(
         model=asked.model,
         messages=tuple(message_from_chat(message) for message in asked.messages),
         stream=bool(asked.stream),
         include_usage=usage or options.include_usage,
         max_tokens=asked.max_tokens if limit is None else limit,
-        stop=None if stop is None else tuple(stop),
-        tools=None if asked.tools is None else tuple(map(tool_from, asked.tools)),
+        stop=stop_from(asked.stop),
+        tools=None if asked.tools is None else tools_from(asked.tools),
         tool_choice=tool_choice_from(asked.tool_choice),
         extra={key: fields[key] for key in fields.keys() - set(_Asked.__struct_fields__)},
         **{name: getattr(asked, name) for name in _SAME_NAME},
     )
+    return sound(request)
 
 
 def chat_codec(dialect: OpenAIChat | None = None) -> Codec:

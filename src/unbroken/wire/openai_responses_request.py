@@ -21,8 +21,9 @@ from unbroken.messages import (
     Tool,
     ToolResult,
     ToolUse,
+    sound,
     tool_choice_from,
-    tool_from,
+    tools_from,
 )
 from unbroken.wire.refusals import UNREADABLE
 
@@ -123,11 +124,33 @@ class _Reasoning(Struct):
     effort: str | None = None
 
 
+class _Part(Struct):
+    """A piece of what a message says; which fields count is said by `type`."""
+
+    type: str = ""
+    text: str | None = None
+    refusal: str | None = None
+    image_url: str | None = None
+    detail: str | None = None
+
+
+class _Item(Struct):
+    """A turn: a message, a call, what came of one."""
+
+    type: str = "message"
+    role: str = ""
+    content: str | list[_Part] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: Any = None
+
+
 class _Asked(Struct):
     """A request body; what is not named here travels on in `extra`."""
 
     model: str
-    input: str | list[dict[str, Any]]
+    input: str | list[_Item]
     instructions: str | None = None
     stream: bool | None = None
     max_output_tokens: int | None = None
@@ -154,12 +177,11 @@ def request_in(body: bytes) -> Request:
 
 def _request(asked: _Asked, fields: dict[str, Any]) -> Request:
     head = (Message("system", (Text(asked.instructions),)),) if asked.instructions else ()
-    said = (
-        [{"role": "user", "content": asked.input}] if isinstance(asked.input, str) else asked.input
-    )
-    return Request(
+    user = _Item(role="user", content=asked.input if isinstance(asked.input, str) else None)
+    said = [user] if isinstance(asked.input, str) else asked.input
+    request = Request(
         model=asked.model,
-        messages=(*head, *(_message(item) for item in said if item.get("type") != "reasoning")),
+        messages=(*head, *(_message(item) for item in said if item.type != "reasoning")),
         stream=bool(asked.stream),
         max_tokens=asked.max_output_tokens,
         reasoning_effort=asked.reasoning.effort if asked.reasoning else None,
@@ -169,6 +191,7 @@ def _request(asked: _Asked, fields: dict[str, Any]) -> Request:
         extra={key: fields[key] for key in fields.keys() - set(_Asked.__struct_fields__)},
         **{name: getattr(asked, name) for name in _SAME_NAME},
     )
+    return sound(request)
 
 
 def _tools(tools: list[dict[str, Any]] | None) -> tuple[Tool, ...] | None:
@@ -178,7 +201,7 @@ def _tools(tools: list[dict[str, Any]] | None) -> tuple[Tool, ...] | None:
     foreign = [tool.get("type") for tool in tools if tool.get("type", "function") != "function"]
     if foreign:
         raise LocalProtocolError(f"tools of type {foreign[0]!r} can't be passed on")
-    return tuple(map(tool_from, tools))
+    return tools_from(tools)
 
 
 def _wrapped(format_: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -190,20 +213,20 @@ def _wrapped(format_: dict[str, Any] | None) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": inner}
 
 
-def _message(item: dict[str, Any]) -> Message:
-    kind = item.get("type", "message")
-    if kind == "function_call":
-        use = ToolUse(str(item.get("call_id")), str(item.get("name")), item.get("arguments") or "")
+def _message(item: _Item) -> Message:
+    if item.type == "function_call":
+        use = ToolUse(item.call_id or "", item.name or "", item.arguments or "")
         return Message("assistant", (use,))
-    if kind == "function_call_output":
-        output = item.get("output")
-        said = output if isinstance(output, str) else _encode(output).decode()
-        return Message("tool", (ToolResult(str(item.get("call_id")), said),))
-    if kind != "message" or item.get("role") not in _ROLES:
-        raise LocalProtocolError(f"an input item of type {kind!r} can't be read")
-    content = item.get("content")
+    if item.type == "function_call_output":
+        said = item.output if isinstance(item.output, str) else _encode(item.output).decode()
+        return Message("tool", (ToolResult(item.call_id or "", said),))
+    if item.type != "message" or item.role not in _ROLES:
+        raise LocalProtocolError(
+            f"an input item of type {item.type!r} and role {item.role!r} can't be read"
+        )
+    content = item.content
     parts = (Text(content),) if isinstance(content, str) else tuple(map(_said, content or ()))
-    return Message(_ROLES[item["role"]], parts)
+    return Message(_ROLES[item.role], parts)
 
 
 _ROLES: dict[str, Role] = {
@@ -214,10 +237,10 @@ _ROLES: dict[str, Role] = {
 }
 
 
-def _said(part: dict[str, Any]) -> Part:
-    if part.get("type") == "input_image" and part.get("image_url"):
-        return Image(part["image_url"], part.get("detail") or "")
-    text = part.get("text") or part.get("refusal")
-    if not isinstance(text, str):
-        raise LocalProtocolError(f"a content part of type {part.get('type')!r} can't be read")
+def _said(part: _Part) -> Part:
+    if part.type == "input_image" and part.image_url:
+        return Image(part.image_url, part.detail or "")
+    text = part.refusal if part.text is None else part.text
+    if text is None:
+        raise LocalProtocolError(f"a content part of type {part.type!r} can't be read")
     return Text(text)
