@@ -63,6 +63,20 @@ def test_a_limit_holds_for_all_who_ask_at_once_in_all_processes(kind, tmp_path):
     assert spent.requests == 5
 
 
+def test_who_is_known_to_be_past_a_limit_is_told_without_the_store():
+    async def live(store, _):
+        keys = Keys(store)
+        keys.check(SMALL)
+        for _ in range(5):
+            keys.check(SMALL)
+            await keys.admit(SMALL)
+        with pytest.raises(QuotaExhausted, match="5 requests"):
+            keys.check(SMALL)
+        return await keys.spent(SMALL.owner)
+
+    assert living(processes("memory", None), live) == Spent(requests=5)
+
+
 @every_store
 def test_nothing_that_was_used_is_lost(kind, tmp_path):
     async def live(one, other):

@@ -77,6 +77,11 @@ class Accounts:
         except StreamMissing:
             return Spent()
 
+    def known(self, owner: str) -> Spent:
+        """What was used today as far as this process knows: that much, if not more."""
+        known = self._day == self._today() and owner in self._of
+        return self._of[owner].total if known else Spent()
+
     async def close(self) -> None:
         """Write no more. What still waits for a store that is away is lost."""
         writers = [account.writer for account in self._of.values() if account.writer is not None]
@@ -121,7 +126,7 @@ class _Account:
         self._store = store
         self._new = NewStream(id=_place(owner, day), owner=SPENT, labels={"day": str(day)})
         self._waiting: list[_Entry] = []
-        self._total, self._tail, self._fence, self._created = Spent(), 0, 0, 0.0
+        self.total, self._tail, self._fence, self._created = Spent(), 0, 0, 0.0
         self._current = False  # as far as we know
         self.writer: asyncio.Task[None] | None = None
 
@@ -152,21 +157,21 @@ class _Account:
         """Read what others have written; all of it, if the stream is another than it was."""
         stream = (await self._store.create(self._new, (), "keys", FOR_EVER)).stream
         if stream.created != self._created:
-            self._total, self._tail, self._created = Spent(), 0, stream.created
+            self.total, self._tail, self._created = Spent(), 0, stream.created
         more, self._tail = await _read(self._store, stream.id, self._tail)
-        self._total, self._fence, self._current = self._total + more, stream.fence, True
+        self.total, self._fence, self._current = self.total + more, stream.fence, True
 
     async def _decide(self, entries: list[_Entry]) -> None:
         """Tell everybody, in the order of asking, when it is written."""
         new, told = Spent(), []
         for entry in entries:
-            told.append((self._total + new).past(entry.limits or {}))
+            told.append((self.total + new).past(entry.limits or {}))
             if not told[-1]:
                 new += entry.used
         if new != Spent():
             record = msgspec.json.encode(new)
             ack = await self._store.append(self._new.id, [record], self._tail, self._fence)
-            self._total, self._tail = self._total + new, ack.tail
+            self.total, self._tail = self.total + new, ack.tail
         del self._waiting[: len(entries)]
         for entry, limit in zip(entries, told, strict=True):
             entry.told.set_result(limit)

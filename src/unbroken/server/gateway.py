@@ -178,6 +178,8 @@ class Gateway:
             traceparent=http.headers.get("traceparent", ""),
         )
         key = http.headers.get("idempotency-key", "")
+        if not key:  # what can't be a repeat is refused before anything is stored
+            self.keys.check(caller)
 
         async def admit() -> None:
             if self._authenticate is None:

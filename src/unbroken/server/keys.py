@@ -114,19 +114,24 @@ class Keys:
         self._known[place] = (time.monotonic() + FRESH, caller)
         return caller
 
+    def check(self, caller: Caller) -> None:
+        """QuotaExhausted if the caller is known here to have used up the day. Counts nothing."""
+        self._refuse(caller, self.accounts.known(caller.owner).past(_limits(caller)))
+
     async def admit(self, caller: Caller) -> None:
         """Count one request. QuotaExhausted if the caller has used up the day.
 
         Requests are never more than their limit, however many ask at once. Tokens and USD are known
         when an answer is over: what is under way may still go past their limits.
         """
-        if not caller.owner:
-            return
-        most = msgspec.structs.asdict(caller.allowance)
-        limits = {kind: limit for kind, limit in most.items() if limit is not None}
-        passed = await self.accounts.book(caller.owner, Spent(requests=1), limits)
+        if caller.owner:
+            one = Spent(requests=1)
+            self._refuse(caller, await self.accounts.book(caller.owner, one, _limits(caller)))
+
+    def _refuse(self, caller: Caller, passed: str) -> None:
         if passed:
-            said = f"the key {caller.name!r} has used its {limits[passed]:g} {passed} of today"
+            most = _limits(caller)[passed]
+            said = f"the key {caller.name!r} has used its {most:g} {passed} of today"
             wait = float(int(DAY - time.time() % DAY) + 1)
             raise QuotaExhausted(said, status=429, code="insufficient_quota", retry_after=wait)
 
@@ -185,3 +190,8 @@ def _check(name: str) -> None:
             f"{name[:LONGEST]!r} is no name for a key",
             hint=f"A name is 1 to {LONGEST} characters, without line breaks and other controls.",
         )
+
+
+def _limits(caller: Caller) -> dict[str, float]:
+    most = msgspec.structs.asdict(caller.allowance)
+    return {kind: limit for kind, limit in most.items() if limit is not None}
