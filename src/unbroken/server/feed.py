@@ -48,7 +48,7 @@ class Feed(Response):
             await super().__call__(scope, receive, send)
             return
         body = asyncio.create_task(self._body(send, scope.get(STRAIGHT, send)))
-        reader = asyncio.create_task(_gone(receive))
+        reader = asyncio.create_task(gone(receive))
         try:
             await asyncio.wait((body, reader), return_when=asyncio.FIRST_COMPLETED)
             if body.done():
@@ -94,7 +94,7 @@ class _Pulse:
             await asyncio.sleep(self._seconds - silence)
 
 
-async def _gone(receive: Receive) -> None:
+async def gone(receive: Receive) -> None:
     """Returns when the reader has left."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -53,6 +53,7 @@ OPERATIONS = (
               answers=_BOTH),
     Operation("post", "/v1/responses/{id}/cancel", "Stop a response", "Dialects"),
     Operation("get", "/v1/models", "The names that `model` may have", "Dialects"),
+    Operation("get", "/v1/models/{name:path}", "One of these names; 404 for others", "Dialects"),
     Operation("get", "/stream", "One question, one answer, for EventSource and curl", "Browsers",
               query={"prompt": "the question", "model": "who is asked", "system": "system prompt",
                      "fallback": "who stands in; may be repeated", **_WISHES,
@@ -82,7 +83,9 @@ def description(version: str) -> Json:
     """The whole document."""
     paths: dict[str, Json] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+        paths.setdefault(operation.path.replace(":path", ""), {})[operation.method] = _operation(
+            operation
+        )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -127,7 +130,8 @@ def _operation(operation: Operation) -> Json:
 
 
 def _parameters(operation: Operation) -> list[Json]:
-    places = [("id", "path", "the answer")] if "{id}" in operation.path else []
+    named = {"{id}": ("id", "path", "the answer"), "{name:path}": ("name", "path", "its name")}
+    places = [place for word, place in named.items() if word in operation.path]
     places += [(name, "query", said) for name, said in operation.query.items()]
     return [
         {
@@ -193,6 +197,7 @@ _OURS: dict[str, Json] = {
             "offset": {"type": "integer"},
             "text": _TEXT,
             "reasoning": _TEXT,
+            "choices": {"type": "array", "description": "all of them, if `n` is above 1"},
             "usage": {"type": ["object", "null"]},
             "final": {"anyOf": [{"$ref": "#/components/schemas/Final"}, {"type": "null"}]},
         },

@@ -23,7 +23,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     """The question and the manner of its answer; `models` stand in for each other in order.
 
     `created` is in Unix seconds, `grace` in seconds. `request_id` and `traceparent` are of the
-    request that asked, for the log and the trace.
+    request that asked, for the log and the trace. `background` is how it was asked through the
+    Responses dialect, which tells it back.
     """
 
     models: list[str]
@@ -35,6 +36,15 @@ class Asked(Struct, frozen=True, kw_only=True):
     hedge_after: float | None = None
     request_id: str = ""
     traceparent: str = ""
+    background: bool = False
+
+    def same(self, other: "Asked") -> bool:
+        """Whether both ask the same; how the answer is read is no part of the question."""
+        return self.models == other.models and _plain(self.request) == _plain(other.request)
+
+
+def _plain(request: Request) -> Request:
+    return msgspec.structs.replace(request, stream=True, include_usage=True)
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
@@ -119,9 +129,10 @@ def failure_of(error: UnbrokenError) -> Failure:
 def broken_by(end: End) -> ProviderError | None:
     """What a dialect has to say of an end: nothing, unless the answer failed or was cancelled.
 
-    499 is nginx's number for a request that was given up; it is none that SDKs try again.
+    "left" is the end of a reader that is let go, and of no answer. 499 is nginx's number for a
+    request that was given up; it is none that SDKs try again.
     """
-    if end.state == "failed":
+    if end.state in {"failed", "left"}:
         return error_of(final_from(end.final).error)
     if end.state == "cancelled":
         return error_class(499)("the answer was stopped", status=499, code="cancelled")
@@ -129,9 +140,20 @@ def broken_by(end: End) -> ProviderError | None:
 
 
 def error_of(failure: Failure | None) -> ProviderError:
-    """What a failed answer is in the words of a dialect. A broken road is a 502 to our clients."""
+    """What a failed answer is in the words of a dialect. A broken road is a 502 to our clients; a
+    key that we lack is no fault of theirs, and none that another try mends.
+    """
     found = failure or Failure("ServerError", "the answer failed")
-    status = found.status or (504 if found.type == "TimedOut" else 502)
-    kind = error_class(status)
-    code = found.code or "upstream_error"
-    return kind(found.message, status=status, code=code, retry_after=found.retry_after)
+    otherwise, word = _OURS.get(found.type, (502, "upstream_error"))
+    status, code = found.status or otherwise, found.code or word
+    return error_class(status)(
+        found.message, status=status, code=code, retry_after=found.retry_after
+    )
+
+
+_OURS = {
+    "TimedOut": (504, "upstream_error"),
+    "AuthenticationFailed": (404, "model_not_found"),
+    "ConfigurationError": (404, "model_not_found"),
+}
+"""Errors to which no provider gave a status."""

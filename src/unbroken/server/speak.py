@@ -7,17 +7,16 @@ an HTTP status, as the provider itself would send it.
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import get_args
+from typing import Any, get_args
 
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
 
 from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import (
     BadRequest,
-    ConfigurationError,
     LocalProtocolError,
-    NotFound,
     OffsetUnknown,
     Overloaded,
     ProviderError,
@@ -27,9 +26,19 @@ from unbroken.errors import (
 from unbroken.events import Notice
 from unbroken.messages import Request
 from unbroken.response import Response
-from unbroken.server.gateway import STREAM_HEADER, gateway_of
+from unbroken.server.feed import gone
+from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
 from unbroken.server.live import Batch
-from unbroken.server.records import broken_by, error_of
+from unbroken.server.log import LOGGER
+from unbroken.server.records import (
+    Failure,
+    Final,
+    broken_by,
+    error_of,
+    failure_of,
+    fault_of,
+    final_to,
+)
 from unbroken.stores.base import BEGINNING, Created, End
 from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
@@ -37,8 +46,7 @@ from unbroken.wire.codec import Codec
 Endpoint = Callable[[HttpRequest], Awaitable[HttpResponse]]
 Followed = AsyncGenerator[list[Batch] | End, None]
 
-LEFT = End("left")
-"""This process closes before the answer has ended: a body that just ends, as after any cut."""
+DIGITS = 18
 
 _NOTICES = frozenset(get_args(Notice))
 
@@ -47,37 +55,41 @@ def speaking(codec: Codec) -> Endpoint:
     """An endpoint that answers in the dialect of `codec`."""
 
     async def endpoint(http: HttpRequest) -> HttpResponse:
-        try:
-            return await _answer(http, codec)
-        except UnbrokenError as error:
-            return refused(as_refusal(error), codec)
+        return await _answer(http, codec)
 
-    return endpoint
+    return _guarded(endpoint, codec)
 
 
 def careful(endpoint: Endpoint) -> Endpoint:
     """The endpoint, with errors in OpenAI's shape."""
+    return _guarded(endpoint, openai_chat.CODEC)
 
+
+def _guarded(endpoint: Endpoint, codec: Codec) -> Endpoint:
     async def answer(http: HttpRequest) -> HttpResponse:
         try:
             return await endpoint(http)
-        except UnbrokenError as error:
-            return refused(as_refusal(error), openai_chat.CODEC)
+        except Exception as error:  # noqa: BLE001  # a fault of ours is told like all others
+            return refused(as_refusal(error), codec)
 
     return answer
 
 
-def as_refusal(error: UnbrokenError) -> ProviderError:
-    """What a caller of ours did wrong, in the words of a provider."""
-    if isinstance(error, ProviderError):
+def as_refusal(error: Exception) -> ProviderError:
+    """What a caller of ours did wrong, in the words of a provider; and what we did, which is
+    written down with its traceback.
+    """
+    if isinstance(error, ClientDisconnect):
+        return left()
+    if isinstance(error, ProviderError) and error.status is not None:
         return error
-    if isinstance(error, ConfigurationError):
-        return NotFound(str(error), status=404, code="model_not_found")
     if isinstance(error, LocalProtocolError | OffsetUnknown):
         return BadRequest(str(error), status=400, code="invalid_request_error")
     if isinstance(error, StoreError):
         return Overloaded(str(error), status=503, code="store_unavailable", retry_after=1.0)
-    return error_of(None)
+    if not isinstance(error, UnbrokenError):
+        LOGGER.error("a fault of ours", exc_info=error)
+    return error_of(failure_of(fault_of(error)))
 
 
 def refused(error: ProviderError, codec: Codec) -> HttpResponse:
@@ -88,64 +100,140 @@ def refused(error: ProviderError, codec: Codec) -> HttpResponse:
     return HttpResponse(codec.dialect.encode_error(error), error.status or 500, headers)
 
 
-async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
+def number(said: str) -> int:
+    """An offset, a count. BadRequest for anything else: no store counts past 18 digits, and
+    Python reads no number of more than 4,300.
+    """
+    if not said.isdecimal() or len(said) > DIGITS:
+        raise BadRequest(f"{said[:24]!r} is no number", status=400, code="invalid_request_error")
+    return int(said)
+
+
+async def to_the_end(server: Gateway, stream: str) -> Followed:
+    """An answer, to an end in any case: a dialect has no way back to it, so a reader that is let
+    go in the middle must hear so, and never takes half an answer for a whole one.
+    """
+    followed = server.answers.follow(stream, BEGINNING)
+    try:
+        async for item in followed:
+            yield item
+            if isinstance(item, End):
+                return
+        yield _let_go(server, stream)
+    finally:
+        await followed.aclose()
+
+
+def _let_go(server: Gateway, stream: str) -> End:
+    why = "this server is restarting" if server.answers.closing else "the store does not answer"
+    said = f"{why}; the answer goes on as {stream}"
+    failure = Failure("Overloaded", said, 503, "overloaded_error", retry_after=1.0)
+    return End("left", final_to(Final(state="left", error=failure)))
+
+
+async def begun(http: HttpRequest, stream: str) -> Followed:
+    """An answer to be streamed, when there is a word of it or a heartbeat is due. Raises what
+    broke it before: that can still be a status.
+    """
     server = gateway_of(http)
-    asked = codec.dialect.decode_request(await server.body(http))
-    created = await server.begin(http, asked, server.settings.on_disconnect)
-    followed = server.answers.follow(created.stream.id, BEGINNING)
-    if not asked.stream:
-        return await _whole(followed, codec, asked, created)
+    followed = to_the_end(server, stream)
     first = asyncio.ensure_future(_first_word(followed))
-    await asyncio.wait(
-        (first,), timeout=server.settings.heartbeat
-    )  # so that a refusal can still be a status
+    await while_there(http, first, server.settings.heartbeat)
     if first.done() and isinstance(end := first.result(), End) and (error := broken_by(end)):
-        return refused(error, codec)
-    return server.feed(_encoded(first, followed, codec, asked, created), created.stream.id)
+        raise error
+    return _from(first, followed)
 
 
 async def _first_word(followed: Followed) -> list[Batch] | End:
     """The first thing that a dialect has a word for: it knows none for our notices."""
     while True:
-        item = await anext(followed, LEFT)
+        item = await anext(followed)
         if isinstance(item, End) or any(type(e) not in _NOTICES for b in item for e in b.events):
             return item
 
 
-async def _encoded(
-    first: "asyncio.Future[list[Batch] | End]",
-    followed: Followed,
-    codec: Codec,
-    asked: Request,
-    created: Created,
-) -> AsyncGenerator[bytes, None]:
-    """The answer in the dialect, a read's worth at a time."""
-    writer = codec.dialect.writer(asked, int(created.stream.created))
+async def _from(first: "asyncio.Future[list[Batch] | End]", followed: Followed) -> Followed:
     try:
-        item = await first
-        while not isinstance(item, End):
-            yield codec.encode_all(writer, [event for batch in item for event in batch.events])
-            item = await anext(followed, LEFT)
-        if error := broken_by(item):
-            yield b"".join(map(codec.encode_frame, writer.fail(error)))
+        yield await first
+        async for item in followed:
+            yield item
     finally:
         first.cancel()
         await followed.aclose()
 
 
-async def _whole(
-    followed: Followed, codec: Codec, asked: Request, created: Created
-) -> HttpResponse:
-    """The answer in one piece."""
-    fold, end = Accumulator(asked.n or 1), End("failed")
+async def folded(http: HttpRequest, stream: str, choices: int) -> Accumulator:
+    """A whole answer, waited for while its reader is there. Raises what broke it."""
+    fold, followed = Accumulator(choices), to_the_end(gateway_of(http), stream)
+    reading = asyncio.ensure_future(_fold(followed, fold))
+    await while_there(http, reading)
+    if error := broken_by(reading.result()):
+        raise error
+    return fold
+
+
+async def _fold(followed: Followed, fold: Accumulator) -> End:
     async for item in followed:
         if isinstance(item, End):
-            end = item
-        else:
-            for batch in item:
-                fold.add(batch.events)
-    if error := broken_by(end):
-        return refused(error, codec)
+            return item
+        for batch in item:
+            fold.add(batch.events)
+    raise AssertionError("what is followed to the end has one")
+
+
+async def while_there(
+    http: HttpRequest, awaited: "asyncio.Future[Any]", seconds: float | None = None
+) -> None:
+    """Wait for it, so long at most. If the reader leaves first it is given up, and `left` raised:
+    a server hears that somebody has left only where it listens.
+    """
+    leaving = asyncio.ensure_future(gone(http.receive))
+    both = (awaited, leaving)
+    try:
+        await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done() and not awaited.done():
+            raise left()
+    except (ProviderError, asyncio.CancelledError):
+        awaited.cancel()
+        await asyncio.wait((awaited,))
+        raise
+    finally:
+        leaving.cancel()
+
+
+def left() -> ProviderError:
+    """What is said to nobody: the log shows it. 499 is nginx's number for it."""
+    return BadRequest("the reader has left", status=499, code="client_closed_request")
+
+
+async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
+    server = gateway_of(http)
+    asked = codec.dialect.decode_request(await server.body(http))
+    created = await server.begin(http, asked, server.settings.on_disconnect)
+    if not asked.stream:
+        return await _whole(http, codec, asked, created)
+    followed = await begun(http, created.stream.id)
+    return server.feed(_encoded(followed, codec, asked, created), created.stream.id)
+
+
+async def _encoded(
+    followed: Followed, codec: Codec, asked: Request, created: Created
+) -> AsyncGenerator[bytes, None]:
+    """The answer in the dialect, a read's worth at a time."""
+    writer = codec.dialect.writer(asked, int(created.stream.created))
+    try:
+        async for item in followed:
+            if not isinstance(item, End):
+                yield codec.encode_all(writer, [event for batch in item for event in batch.events])
+            elif error := broken_by(item):
+                yield b"".join(map(codec.encode_frame, writer.fail(error)))
+    finally:
+        await followed.aclose()
+
+
+async def _whole(http: HttpRequest, codec: Codec, asked: Request, created: Created) -> HttpResponse:
+    """The answer in one piece."""
+    fold = await folded(http, created.stream.id, asked.n or 1)
     response = Response(
         id=fold.id,
         model=fold.model or asked.model,

@@ -14,18 +14,19 @@ from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
 from unbroken.engine.accumulate import Accumulator
-from unbroken.errors import BadRequest
+from unbroken.errors import BadRequest, OffsetUnknown
 from unbroken.events import Event, MessageStart
 from unbroken.messages import Request
 from unbroken.response import Response
 from unbroken.server.gateway import Gateway, gateway_of
+from unbroken.server.live import Batch
 from unbroken.server.records import asked_from, broken_by, events_from
-from unbroken.server.speak import careful
+from unbroken.server.speak import Followed, begun, careful, folded, number, to_the_end
 from unbroken.stores.base import BEGINNING, End, StreamInfo
-from unbroken.wire.codec import Frame
+from unbroken.wire.codec import Frame, FrameWriter
 from unbroken.wire.openai_responses import CODEC
 
-_number = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_numbered = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @careful
@@ -33,22 +34,38 @@ async def _create(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     asked = CODEC.dialect.decode_request(await server.body(http))
     background = bool(asked.extra.get("background"))
-    upstream = {key: value for key, value in asked.extra.items() if key not in _OURS}
-    question = msgspec.structs.replace(asked, extra=upstream)
     created = await server.begin(
-        http, question, "keep" if background else server.settings.on_disconnect
+        http,
+        _question(asked),
+        "keep" if background else server.settings.on_disconnect,
+        background=background,
     )
+    stream = created.stream
     if asked.stream:
-        return server.feed(_events(server, created.stream, asked, -1), created.stream.id)
-    if background:
-        return await _object(server, created.stream)
-    async for _ in server.answers.follow(created.stream.id, BEGINNING):
-        pass
-    return await _object(server, await server.answers.store.info(created.stream.id))
+        followed = await (_to_the_end if background else begun)(http, stream.id)
+        return server.feed(_events(followed, stream, asked, -1), stream.id)
+    if not background:
+        await folded(http, stream.id, 1)
+        stream = await server.answers.store.info(stream.id)
+    return await _object(server, stream)
+
+
+def _question(asked: Request) -> Request:
+    """What the provider is asked. BadRequest for a conversation of which only the end is sent."""
+    if asked.extra.get("previous_response_id"):
+        said = "previous_response_id is unknown here: send the conversation whole, as `input`"
+        raise BadRequest(said, status=400, code="unsupported_parameter")
+    upstream = {key: value for key, value in asked.extra.items() if key not in _OURS}
+    return msgspec.structs.replace(asked, extra=upstream)
 
 
 _OURS = frozenset({"background", "store", "previous_response_id"})
 """What the gateway does itself, or can't do at another provider."""
+
+
+async def _to_the_end(http: HttpRequest, stream: str) -> Followed:
+    """A background answer is there whatever becomes of it: its errors are events."""
+    return to_the_end(gateway_of(http), stream)
 
 
 @careful
@@ -57,11 +74,30 @@ async def _retrieve(http: HttpRequest) -> HttpResponse:
     stream = await server.readable(http, http.path_params["id"])
     if http.query_params.get("stream") != "true":
         return await _object(server, stream)
-    seen = http.query_params.get("starting_after", "-1")
-    if not seen.removeprefix("-").isdecimal():
-        raise BadRequest(f"starting_after={seen!r} is no number", status=400)
-    asked = asked_from((await server.answers.records(stream.id))[0]).request
-    return server.feed(_events(server, stream, asked, int(seen)), stream.id)
+    records = await server.answers.records(stream.id)
+    asked = _asked(records[0])
+    seen = _seen(http, stream, asked, records[1:])
+    followed = to_the_end(server, stream.id)
+    return server.feed(_events(followed, stream, asked, seen), stream.id)
+
+
+def _asked(record: bytes) -> Request:
+    """The question as it came, `background` and all."""
+    asked = asked_from(record)
+    extra = {**asked.request.extra, "background": asked.background}
+    return msgspec.structs.replace(asked.request, extra=extra)
+
+
+def _seen(http: HttpRequest, stream: StreamInfo, asked: Request, records: list[bytes]) -> int:
+    """The number that the reader has seen last, -1 for none. OffsetUnknown if it never was."""
+    said = http.query_params.get("starting_after", "-1")
+    seen = -1 if said == "-1" else number(said)
+    writer = CODEC.dialect.writer(asked, int(stream.created))
+    parts: list[list[Batch] | End] = [[Batch(0, record)] for record in records]
+    parts += [] if stream.end is None else [stream.end]
+    if seen >= sum(len(_frames(writer, part, stream.id)) for part in parts):
+        raise OffsetUnknown(f"response {stream.id!r} has no event {seen}")
+    return seen
 
 
 @careful
@@ -76,25 +112,37 @@ async def _cancel(http: HttpRequest) -> HttpResponse:
 
 
 async def _events(
-    server: Gateway, stream: StreamInfo, asked: Request, seen: int
+    followed: Followed, stream: StreamInfo, asked: Request, seen: int
 ) -> AsyncGenerator[bytes, None]:
     """The whole stream is written again each time, and what the reader has seen left out: numbers
     depend on everything before them.
     """
-    marked = msgspec.structs.replace(asked, extra={**asked.extra, "background": True})
-    writer = CODEC.dialect.writer(marked, int(stream.created))
-    followed = server.answers.follow(stream.id, BEGINNING)
+    writer = CODEC.dialect.writer(asked, int(stream.created))
     try:
         async for item in followed:
-            if isinstance(item, End):
-                frames = writer.fail(error) if (error := broken_by(item)) else []
-            else:
-                events = [_named(e, stream.id) for batch in item for e in batch.events]
-                frames = [frame for event in events for frame in writer.write(event)]
-            if said := b"".join(CODEC.encode_frame(f) for f in frames if _after(f, seen)):
+            frames = [f for f in _frames(writer, item, stream.id) if _after(f, seen)]
+            if isinstance(item, End) and item.state == "left":
+                frames = [_unnumbered(frame) for frame in frames]
+            if said := b"".join(map(CODEC.encode_frame, frames)):
                 yield said
     finally:
         await followed.aclose()
+
+
+def _frames(writer: FrameWriter, item: list[Batch] | End, stream: str) -> list[Frame]:
+    if isinstance(item, End):
+        return writer.fail(error) if (error := broken_by(item)) else []
+    events = [_named(event, stream) for batch in item for event in batch.events]
+    return [frame for event in events for frame in writer.write(event)]
+
+
+def _unnumbered(frame: Frame) -> Frame:
+    """What stands in no log counts for nothing: it has the number of the frame before it, so that
+    whoever comes back misses none.
+    """
+    said = msgspec.json.decode(frame.data)
+    said["sequence_number"] -= 1
+    return Frame(msgspec.json.encode(said), event=frame.event)
 
 
 def _named(event: Event, stream: str) -> Event:
@@ -103,7 +151,7 @@ def _named(event: Event, stream: str) -> Event:
 
 
 def _after(frame: Frame, seen: int) -> bool:
-    return seen < 0 or int(bytes(_number(frame.data)["sequence_number"])) > seen
+    return seen < 0 or int(bytes(_numbered(frame.data)["sequence_number"])) > seen
 
 
 async def _object(server: Gateway, stream: StreamInfo) -> HttpResponse:
@@ -121,7 +169,7 @@ async def _object(server: Gateway, stream: StreamInfo) -> HttpResponse:
     )
     body = msgspec.json.decode(CODEC.dialect.encode_response(response, int(stream.created)))
     state = "in_progress" if stream.end is None else _STATES.get(stream.end.state, body["status"])
-    body |= {"status": state, "background": True}
+    body |= {"status": state, "background": asked_from(records[0]).background}
     if stream.end is not None and stream.end.state == "failed" and (error := broken_by(stream.end)):
         body["error"] = {"code": error.code or "server_error", "message": error.message}
     return HttpResponse(msgspec.json.encode(body), 200, media_type="application/json")

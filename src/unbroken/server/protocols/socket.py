@@ -1,6 +1,7 @@
 """WebSocket /ws: start, follow and cancel, several answers over one socket. All messages are JSON.
 
     you    {"type": "start", "ref": "1", "request": {... as for chat completions ...}}
+           and, if it may come twice, "idempotency_key": the same key, the same answer
            {"type": "follow", "stream": ID, "after": OFFSET}
            {"type": "cancel", "stream": ID}
     we     {"type": "started", "ref": "1", "stream": ID}
@@ -12,16 +13,16 @@ What is started is followed, too. A socket that closes leaves its answers runnin
 """
 
 import asyncio
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from unbroken.errors import BadRequest, UnbrokenError
-from unbroken.server.gateway import Gateway
-from unbroken.server.speak import as_refusal
+from unbroken.server.gateway import Gateway, has_ended
+from unbroken.server.speak import DIGITS, as_refusal
 from unbroken.stores.base import End
 from unbroken.wire.openai_chat import CODEC
 
@@ -32,7 +33,8 @@ class Wish(Struct):
     type: Literal["start", "follow", "cancel"]
     ref: str = ""
     stream: str = ""
-    after: int = 0
+    after: Annotated[int, Meta(ge=0, lt=10**DIGITS)] = 0
+    idempotency_key: str = ""
     request: Raw = Raw(b"{}")
 
 
@@ -53,7 +55,7 @@ class _Conversation:
     async def run(self) -> None:
         try:
             while True:
-                await self._careful(await self._socket.receive_text())
+                await self._careful(await self._heard())
         except WebSocketDisconnect:
             pass
         finally:
@@ -61,43 +63,57 @@ class _Conversation:
                 task.cancel()
             await asyncio.gather(*self._followed.values(), return_exceptions=True)
 
-    async def _careful(self, text: str) -> None:
+    async def _heard(self) -> str | None:
+        """The next message; None if it is no text. WebSocketDisconnect when there are no more."""
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1000))
+        return message.get("text")
+
+    async def _careful(self, text: str | None) -> None:
         """What is wrong with a wish is told; the socket stays."""
         wish = Wish("follow")
         try:
-            wish = _wish(text)
+            wish = _wish(_text(text))
             await _DO[wish.type](self, wish)
         except msgspec.DecodeError as error:
             refusal = BadRequest(str(error), status=400, code="invalid_request_error")
             await self._refuse(wish, refusal)
-        except UnbrokenError as error:
+        except WebSocketDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001  # a fault of ours does not end the others
             await self._refuse(wish, error)
 
-    async def _refuse(self, wish: Wish, error: UnbrokenError) -> None:
+    async def _refuse(self, wish: Wish, error: Exception) -> None:
         said = msgspec.json.decode(CODEC.dialect.encode_error(as_refusal(error)))
         await self._say({"type": "error", "ref": wish.ref, "stream": wish.stream, **said})
 
     async def _start(self, wish: Wish) -> None:
+        self._check()  # before there is anything to pay for
         asked = CODEC.dialect.decode_request(bytes(wish.request))
-        created = await self._server.begin(self._socket, asked, "keep")
+        created = await self._server.begin(self._socket, asked, "keep", key=wish.idempotency_key)
         stream = created.stream.id
         await self._say({"type": "started", "ref": wish.ref, "stream": stream})
         self._follow(stream, 0)
 
     async def _join(self, wish: Wish) -> None:
-        await self._server.readable(self._socket, wish.stream)
-        self._follow(wish.stream, wish.after)
+        stream = await self._server.readable(self._socket, wish.stream)
+        ended = has_ended(stream, wish.after)  # it is told so again
+        self._follow(wish.stream, stream.tail if ended else wish.after)
 
     async def _cancel(self, wish: Wish) -> None:
         await self._server.owned(self._socket, wish.stream)
         await self._server.answers.stop(wish.stream)
 
-    def _follow(self, stream: str, after: int) -> None:
-        if stream in self._followed:
-            return
+    def _check(self) -> None:
         if len(self._followed) >= MOST:
             said = f"one socket follows at most {MOST} answers"
             raise BadRequest(said, status=400, code="too_many_streams")
+
+    def _follow(self, stream: str, after: int) -> None:
+        if stream in self._followed:
+            return
+        self._check()
         task = asyncio.create_task(self._tell(stream, after))
         self._followed[stream] = task
         task.add_done_callback(lambda _: self._followed.pop(stream, None))
@@ -121,6 +137,13 @@ class _Conversation:
 
     async def _say(self, message: dict[str, Any]) -> None:
         await self._socket.send_text(_encode(message).decode())
+
+
+def _text(said: str | None) -> str:
+    if said is None:
+        refusal = "messages are JSON text, not bytes"
+        raise BadRequest(refusal, status=400, code="invalid_request_error")
+    return said
 
 
 _DO = {

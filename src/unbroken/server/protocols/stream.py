@@ -17,9 +17,10 @@ from starlette.routing import Route
 from unbroken.client._plan import OF_THE_CALL, Models, Parameters, request_from
 from unbroken.errors import BadRequest, LocalProtocolError
 from unbroken.messages import Prompt, Request, Text, messages_from
+from unbroken.server.feed import STREAMING
 from unbroken.server.gateway import Gateway, gateway_of, has_ended
 from unbroken.server.records import broken_by
-from unbroken.server.speak import careful
+from unbroken.server.speak import careful, number
 from unbroken.server.sse import Texts, failure
 from unbroken.stores.base import End
 from unbroken.wire import sse
@@ -65,12 +66,22 @@ async def _answer(server: Gateway, http: HttpRequest, asked: Request) -> HttpRes
     begun, _, offset = last.rpartition(".")
     if not (begun and offset.isdecimal()):
         _check(asked)
+        if http.method == "HEAD":
+            return await _head(server, http)
         created = await server.begin(http, asked, server.settings.on_disconnect)
         return server.feed(_texts(server, created.stream.id, 0), created.stream.id)
-    stream, after = await server.readable(http, begun), int(offset)
+    stream, after = await server.readable(http, begun), number(offset)
     if has_ended(stream, after):
         return HttpResponse(status_code=204)
     return server.feed(_texts(server, stream.id, after), stream.id)
+
+
+async def _head(server: Gateway, http: HttpRequest) -> HttpResponse:
+    """What an answer would begin with: who only looks pays for none."""
+    await server.caller(http)
+    answer = HttpResponse(headers=STREAMING, media_type="text/event-stream")
+    del answer.headers["content-length"]
+    return answer
 
 
 def _check(asked: Request) -> None:

@@ -23,10 +23,11 @@ from starlette.routing import Route
 from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import BadRequest
 from unbroken.messages import message_to_chat
+from unbroken.response import Choice
 from unbroken.server.gateway import Gateway, gateway_of, has_ended
 from unbroken.server.live import Batch
 from unbroken.server.records import asked_from, final_from
-from unbroken.server.speak import careful
+from unbroken.server.speak import careful, number
 from unbroken.stores.base import Search, StreamInfo
 from unbroken.wire import sse
 from unbroken.wire.codec import Frame
@@ -131,10 +132,11 @@ async def _poll(server: Gateway, stream: StreamInfo, after: int, seconds: int) -
 async def _whole(server: Gateway, stream: StreamInfo) -> dict[str, Any]:
     """The question and the answer so far."""
     records = await server.answers.records(stream.id)
-    asked, fold = asked_from(records[0]), Accumulator(1)
+    asked = asked_from(records[0])
+    fold = Accumulator(asked.request.n or 1)
     for record in records[1:]:
         fold.add(Batch(0, record).events)
-    choice = fold.choices(complete=stream.end is not None)[0]
+    choices = fold.choices(complete=stream.end is not None)
     final = None if stream.end is None else final_from(stream.end.final)
     return {
         **_shown(stream),
@@ -143,11 +145,18 @@ async def _whole(server: Gateway, stream: StreamInfo) -> dict[str, Any]:
             "models": asked.models,
             "messages": [m for message in asked.request.messages for m in message_to_chat(message)],
         },
+        **_said(choices[0]),
+        **({"choices": [_said(choice) for choice in choices]} if len(choices) > 1 else {}),
+        "usage": fold.usage,
+        "final": final,
+    }
+
+
+def _said(choice: Choice) -> dict[str, Any]:
+    return {
         "text": choice.text,
         "reasoning": choice.reasoning,
         "tool_calls": choice.tool_calls,
-        "usage": fold.usage,
-        "final": final,
     }
 
 
@@ -163,11 +172,7 @@ def _shown(stream: StreamInfo) -> dict[str, Any]:
 
 
 def _number(text: str | None) -> int | None:
-    if not text:
-        return None
-    if not text.isdecimal():
-        raise BadRequest(f"{text!r} is no offset", status=400, code="invalid_request_error")
-    return int(text)
+    return number(text) if text else None
 
 
 routes = [
