@@ -45,7 +45,7 @@ from unbroken.server.keys import Allowance, Caller, Keys, user
 from unbroken.server.log import REQUEST_ID, Logged, request_id, write_answer
 from unbroken.server.origin import Guarded
 from unbroken.server.produce import Outcome
-from unbroken.server.records import Asked, OnDisconnect
+from unbroken.server.records import Asked, OnDisconnect, asked_from, asked_to
 from unbroken.server.settings import Settings
 from unbroken.server.wishes import wishes_of
 from unbroken.stores import registry
@@ -158,11 +158,18 @@ class Gateway:
             yield
 
     async def begin(
-        self, http: HTTPConnection, request: Request, otherwise: OnDisconnect
+        self,
+        http: HTTPConnection,
+        request: Request,
+        otherwise: OnDisconnect,
+        key: str | None = None,
+        *,
+        background: bool = False,
     ) -> Created:
         """Start the answer to a question that came over HTTP, or find the one that was started.
 
-        `otherwise` is what becomes of it without readers, if the question does not say.
+        `otherwise` is what becomes of it without readers, if the question does not say. `key` makes
+        asking twice one question; None: the header says. BadRequest (422) if another was asked.
         """
         caller = await self.caller(http)
         wishes, request = wishes_of(request)
@@ -176,16 +183,26 @@ class Gateway:
             grace=wishes.grace or self.settings.grace,
             request_id=request_id(http.scope),
             traceparent=http.headers.get("traceparent", ""),
+            background=background,
         )
-        key = http.headers.get("idempotency-key", "")
-        if not key:  # what can't be a repeat is refused before anything is stored
+        once = http.headers.get("idempotency-key", "") if key is None else key
+        if not once:  # what can't be a repeat is refused before anything is stored
             self.keys.check(caller)
 
         async def admit() -> None:
             if self._authenticate is None:
                 await self.keys.admit(caller)
 
-        return await self.answers.start(asked, caller.owner, key, _labels(asked), admit)
+        created = await self.answers.start(asked, caller.owner, once, _labels(asked), admit)
+        return created if created.fresh else await self._same(asked, created)
+
+    async def _same(self, asked: Asked, created: Created) -> Created:
+        """What was begun with this key, if it is what is asked now."""
+        first = (await self.answers.store.read(created.stream.id, limit=1)).records[0]
+        if not asked_from(first.data).same(asked_from(asked_to(asked))):
+            said = "this Idempotency-Key has been used for another question"
+            raise BadRequest(said, status=422, code="idempotency_key_reused")
+        return created
 
     def _check(self, models: list[str]) -> None:
         """Whether these may be asked, now. NotFound, Overloaded."""
@@ -272,7 +289,7 @@ def _labels(asked: Asked) -> dict[str, str]:
 
 def has_ended(stream: StreamInfo, after: int) -> bool:
     """Whether a reader at `after` has had everything. OffsetUnknown if there is no such place."""
-    if after > stream.tail and stream.end is None:
+    if after > stream.tail + (stream.end is not None):  # the end has an offset of its own
         raise OffsetUnknown(f"stream {stream.id!r} has no offset {after}")
     return after > stream.tail
 
