@@ -18,6 +18,7 @@ from test_streams import ASK, SCENARIOS, Site, event_source
 from websockets.sync.client import connect
 
 from unbroken import AsyncClient
+from unbroken.errors import StoreError
 from unbroken.server.gateway import Gateway
 from unbroken.server.settings import Settings
 from unbroken.simulator.app import running
@@ -66,9 +67,9 @@ def socket(site):
 # A server that stops
 
 
-def asking(url):
+def asking(url, model="openai/demo"):
     """Each SDK, streamed and whole."""
-    ask, model = ASK["messages"], "openai/demo"
+    ask = ASK["messages"]
     one = openai.OpenAI(api_key="k", base_url=f"{url}/v1", max_retries=0)
     two = anthropic.Anthropic(api_key="k", base_url=url, max_retries=0)
     chat, messages, responses = one.chat.completions, two.messages, one.responses
@@ -118,6 +119,74 @@ def test_a_server_that_stops_gives_no_sdk_half_an_answer_as_a_whole_one(tmp_path
     for name in ("chat", "messages", "responses"):
         assert told[name].status_code == 503
         assert told[name].response.headers["retry-after"] == "1"
+
+
+class Away(MemoryStore):
+    """A store that can be away."""
+
+    away = False
+
+    def __getattribute__(self, name):
+        if name in {"append", "read", "wait"} and object.__getattribute__(self, "away"):
+            raise StoreError("the store is away")
+        return super().__getattribute__(name)
+
+
+@pytest.fixture
+def away(serve):
+    store, transport = Away(), AsyncSimulatorTransport(WORLD, real_time=True)
+    gateway = Gateway(store, client=AsyncClient(api_key="k", transport=transport))
+    return store, serve(gateway)
+
+
+@pytest.mark.parametrize("name", ["chat streamed", "messages streamed", "responses streamed"])
+def test_a_store_that_is_away_makes_no_answer_whole(away, name):
+    store, url = away
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(raised, asking(url, "sim/long")[name])
+        until(lambda: under_way(Site(url, None)))
+        store.away = True
+
+        assert "the store does not answer" in str(waiting.result(30))
+
+
+def numbered(said):
+    """The sequence numbers of a stream of responses, and its text."""
+    frames = [json.loads(line[6:]) for line in said.decode().splitlines() if line[:5] == "data:"]
+    text = "".join(f["delta"] for f in frames if f["type"] == "response.output_text.delta")
+    return [frame["sequence_number"] for frame in frames], text
+
+
+def test_who_is_let_go_comes_back_by_the_last_number_and_misses_nothing(away):
+    store, url = away
+    site = Site(url, None)
+    ask = {"model": "sim/long", "input": "x", "background": True, "stream": True}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(site.call, "POST", RESPONSES, ask)
+        until(lambda: under_way(site))
+        store.away = True
+        first, begun = numbered(waiting.result(30)[1])
+    store.away = False
+    stream = site.json("GET", "/v1/streams")[1]["data"][0]["id"]
+    again = site.call("GET", f"/v1/responses/{stream}?stream=true&starting_after={first[-1]}")[1]
+    rest, more = numbered(again)
+
+    assert first[-1] == first[-2]  # the error has no place in the answer
+    assert first[:-1] + rest == [*range(rest[-1] + 1)]
+    assert begun + more == site.json("GET", f"/v1/streams/{stream}")[1]["text"] != begun
+
+
+def test_a_store_that_is_away_is_told_over_a_socket(away):
+    store, url = away
+    with connect(url.replace("http", "ws") + "/ws") as socket:
+        stream = start(socket, "long")
+        heard(socket, "events")
+        store.away = True
+        while (message := json.loads(socket.recv(10)))["type"] == "events":
+            pass
+
+    assert (message["type"], message["stream"]) == ("error", stream)
+    assert "goes on as" in message["error"]["message"]
 
 
 # A provider that refuses, asked through responses

@@ -39,7 +39,7 @@ from unbroken.server.records import (
     fault_of,
     final_to,
 )
-from unbroken.stores.base import BEGINNING, Created, End
+from unbroken.stores.base import BEGINNING, Created, End, Offset
 from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
 
@@ -109,11 +109,12 @@ def number(said: str) -> int:
     return int(said)
 
 
-async def to_the_end(server: Gateway, stream: str) -> Followed:
-    """An answer, to an end in any case: a dialect has no way back to it, so a reader that is let
-    go in the middle must hear so, and never takes half an answer for a whole one.
+async def to_the_end(server: Gateway, stream: str, after: Offset = BEGINNING) -> Followed:
+    """What stands behind `after`, to an end in any case: most dialects have no way back to an
+    answer, so a reader that is let go in the middle must hear so, and never takes half of it for
+    the whole.
     """
-    followed = server.answers.follow(stream, BEGINNING)
+    followed = server.answers.follow(stream, after)
     try:
         async for item in followed:
             yield item

@@ -22,7 +22,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from unbroken.errors import BadRequest, UnbrokenError
 from unbroken.server.gateway import Gateway, has_ended
-from unbroken.server.speak import DIGITS, as_refusal
+from unbroken.server.live import Batch
+from unbroken.server.records import broken_by
+from unbroken.server.speak import DIGITS, as_refusal, to_the_end
 from unbroken.stores.base import End
 from unbroken.wire.openai_chat import CODEC
 
@@ -119,21 +121,24 @@ class _Conversation:
         task.add_done_callback(lambda _: self._followed.pop(stream, None))
 
     async def _tell(self, stream: str, after: int) -> None:
-        followed = self._server.answers.follow(stream, after)
+        followed = to_the_end(self._server, stream, after)
         try:
             async for item in followed:
-                if isinstance(item, End):
-                    final = Raw(item.final or b"{}")
-                    ended = {"type": "end", "stream": stream, "state": item.state, "final": final}
-                    await self._say(ended)
-                    continue
-                for batch in item:
-                    told = {"type": "events", "stream": stream, "offset": batch.offset}
-                    await self._say({**told, "events": Raw(batch.data)})
-        except UnbrokenError as error:
-            await self._refuse(Wish("follow", stream=stream), error)
+                await self._pass_on(stream, item)
         finally:
             await followed.aclose()
+
+    async def _pass_on(self, stream: str, item: list[Batch] | End) -> None:
+        if isinstance(item, list):
+            for batch in item:
+                told = {"type": "events", "stream": stream, "offset": batch.offset}
+                await self._say({**told, "events": Raw(batch.data)})
+        elif item.state == "left" and (error := broken_by(item)):
+            await self._refuse(Wish("follow", stream=stream), error)
+        else:
+            final = Raw(item.final or b"{}")
+            ended = {"type": "end", "stream": stream, "state": item.state, "final": final}
+            await self._say(ended)
 
     async def _say(self, message: dict[str, Any]) -> None:
         await self._socket.send_text(_encode(message).decode())
