@@ -21,7 +21,7 @@ from unbroken.stores.memory import MemoryStore
 
 sys.path.append(str(Path(__file__).parents[1] / "stores"))
 
-from redis_server import fresh_url
+from redis_server import cut_off, fresh_url
 
 SMALL = Caller("key_small", "small", Allowance(requests=5))
 
@@ -152,6 +152,21 @@ def test_a_day_that_somebody_deleted_begins_anew():
         return await accounts.spent("key_a")
 
     assert living(processes("memory", None), live) == Spent(requests=2)
+
+
+def test_a_redis_that_lost_the_last_records_counts_on():
+    """As after a fail-over: two processes wrote in turn, so none can bring it back alone."""
+
+    async def live(one, other):
+        first, second = Accounts(one), Accounts(other)
+        for accounts in (first, second, first):
+            await accounts.book("key_a", Spent(requests=1))
+        await cut_off(one, (await one.find(SPENT)).streams[0].id, 2)
+        for accounts in (first, second):
+            await accounts.book("key_a", Spent(tokens=1))
+        return await first.spent("key_a")
+
+    assert living(processes("redis", None), live) == Spent(requests=1, tokens=2)
 
 
 def test_a_database_of_an_older_version_still_counts(tmp_path):

@@ -154,9 +154,11 @@ class _Account:
                 await asyncio.sleep(PAUSE if self._waiting else 0)
 
     async def _catch_up(self) -> None:
-        """Read what others have written; all of it, if the stream is another than it was."""
+        """Read what others have written; all of it, if what we have read is gone: the stream is
+        another one, or its store has lost the end.
+        """
         stream = (await self._store.create(self._new, (), "keys", FOR_EVER)).stream
-        if stream.created != self._created:
+        if stream.created != self._created or stream.tail < self._tail:
             self.total, self._tail, self._created = Spent(), 0, stream.created
         more, self._tail = await _read(self._store, stream.id, self._tail)
         self.total, self._fence, self._current = self.total + more, stream.fence, True
