@@ -5,10 +5,12 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from unbroken import AsyncClient
 from unbroken.errors import QuotaExhausted, StoreError, UnbrokenError
+from unbroken.events import Usage
 from unbroken.messages import Image, Message, Request, Text, messages_from
 from unbroken.metrics.prices import quote
 from unbroken.server.accounts import DAY, SPENT, Accounts, Spent
@@ -241,6 +243,22 @@ def test_what_was_reported_early_is_never_made_less():
     assert usage.input_tokens >= response.usage.input_tokens > 0
     assert usage.output_tokens >= 25 > response.usage.output_tokens
     assert cost_of(response, usage) > response.cost
+
+
+def test_one_token_that_was_reported_at_the_start_is_not_believed():
+    stopped = answered("anthropic/claude-sonnet-4-5", stop=100)
+    early = Usage(input_tokens=9000, output_tokens=1, source="partial")
+    usage = usage_of(ASKED, msgspec.structs.replace(stopped, usage=early))
+
+    assert (usage.input_tokens, usage.source) == (9000, "estimated")
+    assert usage.output_tokens >= 25
+
+
+def test_an_answer_that_broke_off_counts_as_far_as_it_came():
+    stopped = answered("openai/gpt-4o", stop=100)
+    broken = msgspec.structs.replace(stopped, end="failed")
+
+    assert usage_of(ASKED, broken) == usage_of(ASKED, stopped)
 
 
 def test_a_whole_answer_counts_as_reported():

@@ -177,6 +177,14 @@ def test_a_wrong_question_does_not_count(make, site):
     assert start(site, key, "quick")[0] == 201
 
 
+def test_past_the_limit_no_question_is_looked_at(make, site):
+    key = make("small", requests=1)
+    told = [start(site, key, "quick")[0]]
+    told.append(site.json("POST", "/v1/streams", {"model": "nobody/x", **ASK}, **bearer(key))[0])
+
+    assert told == [201, 429]
+
+
 @pytest.mark.parametrize("name", ["", " ", "x\ny", "\x1b[31mred", "x" * 65])
 def test_a_key_has_a_name_that_can_be_shown(name):
     async def live():
