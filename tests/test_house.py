@@ -200,6 +200,7 @@ SAME_NAME = {
     "__aexit__": "__exit__",
     "__aiter__": "__iter__",
     "aclose": "close",
+    "ag_running": "gi_running",
     "aio": "sync",
     "AsyncBody": "Body",
     "AsyncPrompts": "Prompts",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 Schema = dict[str, Any]
+Inner = Schema | bool
 
 _IN_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _IN_NAMES = ("properties", "$defs", "definitions")
@@ -43,7 +44,7 @@ class Shape(Struct, frozen=True):
     items: "Shape | bool | list[Shape | bool]" = True
 
 
-def resolved(schema: Schema | bool, root: Schema) -> Schema:
+def resolved(schema: Inner, root: Schema) -> Schema:
     """The schema itself, or the one of the same document that its `$ref` names. What is no object,
     such as `true`, is the schema that says nothing.
     """
@@ -59,7 +60,7 @@ def resolved(schema: Schema | bool, root: Schema) -> Schema:
     return found if isinstance(found, dict) else {}
 
 
-def inner(schema: Schema) -> Iterator[Schema | bool]:
+def inner(schema: Schema) -> Iterator[Inner]:
     """The schemas within a schema, one level down."""
     for word in _IN_NAMES:
         yield from schema.get(word, {}).values()
@@ -92,7 +93,7 @@ def rooted(schema: Schema) -> Schema:
     return {**resolved(schema, schema), **{k: v for k, v in schema.items() if k != "$ref"}}
 
 
-def closed(schema: Schema | bool) -> bool:
+def closed(schema: Inner) -> bool:
     """Whether every object in it says by name what it may hold."""
     if not isinstance(schema, dict):
         return schema is False

@@ -3,13 +3,14 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
+from weakref import WeakValueDictionary
 
 from unbroken.client._map import AsyncPrompts, Results, map_async
 from unbroken.client._plan import Models, OneOrEach, Parameters, host, plan, settings
 from unbroken.engine.delivery import Delivery
 from unbroken.engine.health import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
-from unbroken.errors import TransportError
+from unbroken.errors import LocalProtocolError, TransportError
 from unbroken.events import Event, TextDelta
 from unbroken.messages import Prompt
 from unbroken.metrics.answered import Observer, Watch
@@ -27,8 +28,8 @@ class AsyncStream:
     Iterating raises an UnbrokenError whose `response` holds what arrived.
     """
 
-    def __init__(self, delivery: Delivery, transport: AsyncTransport, watch: Watch) -> None:
-        self._driver = _Driver(delivery, transport, watch)
+    def __init__(self, driver: "_Driver", transport: AsyncTransport) -> None:
+        self._driver = driver
         self._transport = transport
         self._batches = self._driver.batches()
 
@@ -79,9 +80,14 @@ class AsyncStream:
         await self.close()
 
     async def close(self) -> None:
-        """Stop here. What had arrived stays in `response`."""
-        await self._batches.aclose()
-        self._driver.delivery.cancel(self._transport.now())
+        """Stop here, whatever is waited for. What had arrived stays in `response`.
+
+        Another task may be reading: its loop just ends, and is not waited for.
+        """
+        await self._driver.abandon()
+        if not self._batches.ag_running:  # type: ignore[attr-defined]  # of the generator's own
+            await self._batches.aclose()
+            self._driver.delivery.cancel(self._transport.now())
 
     async def abort(self) -> None:
         """Close the connection at once, also while another task reads: its loop just ends."""
@@ -213,6 +219,8 @@ class AsyncClient:
         )
         self.routes = self._settings.routes
         self._given = transport
+        self._closed = False
+        self._open: WeakValueDictionary[int, _Driver] = WeakValueDictionary()
         self._made: dict[str, AsyncTransport] = {}
 
     def stream(
@@ -225,7 +233,7 @@ class AsyncClient:
         iterating.
         """
         providers, delivery, watch = plan(self._settings, model, prompt, parameters, stream=True)
-        return AsyncStream(delivery, self._transport(providers), watch)
+        return self._streaming(delivery, self._transport(providers), watch)
 
     def resume(
         self,
@@ -241,16 +249,18 @@ class AsyncClient:
         providers, delivery, watch = plan(self._settings, model, prompt, parameters, stream=True)
         transport = self._transport(providers)
         delivery.restore([*events], transport.now())
-        return AsyncStream(delivery, transport, watch)
+        return self._streaming(delivery, transport, watch)
 
     async def complete(
         self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]
     ) -> Response:
         """Ask, and get the answer in one piece. Raises an UnbrokenError if there is none."""
         providers, delivery, watch = plan(self._settings, model, prompt, parameters, stream=False)
-        async with AsyncStream(delivery, self._transport(providers), watch) as stream:
+        async with self._streaming(delivery, self._transport(providers), watch) as stream:
             async for _ in stream.batches():
                 pass
+        if stream.response.end == "cancelled":
+            raise _closed(stream.response)
         return stream.response
 
     async def map(
@@ -272,7 +282,11 @@ class AsyncClient:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Streams that are still open end, with the end `cancelled`."""
+        self._closed = True
+        for driver in self._open.valuerefs():
+            if (still := driver()) is not None:
+                await still.abandon()
         for transport in self._made.values():
             await transport.close()
 
@@ -282,8 +296,18 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def _streaming(
+        self, delivery: Delivery, transport: AsyncTransport, watch: Watch
+    ) -> AsyncStream:
+        """A stream that ends when the client is closed. Nobody holds it but the caller."""
+        driver = _Driver(delivery, transport, watch)
+        self._open[id(driver)] = driver
+        return AsyncStream(driver, transport)
+
     def _transport(self, providers: Sequence[Provider]) -> AsyncTransport:
         """The world of a route: the network, this process, or both."""
+        if self._closed:
+            raise _closed(Response())
         if self._given is not None:
             return self._given
         inside = {host(p): self._kind(p.name, p.in_process.aio) for p in providers if p.in_process}
@@ -296,6 +320,13 @@ class AsyncClient:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
+
+
+def _closed(response: Response) -> LocalProtocolError:
+    """What is said of a question to a client that is closed, or while it is being answered."""
+    error = LocalProtocolError("the client is closed", hint="Ask while it is open.")
+    error.response = response
+    return error
 
 
 def _http() -> AsyncTransport:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
+from weakref import WeakValueDictionary
 
 from unbroken.client._map import Prompts, Results, map_sync
 from unbroken.client._plan import Models, OneOrEach, Parameters, host, plan, settings
 from unbroken.engine.delivery import Delivery
 from unbroken.engine.health import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
-from unbroken.errors import TransportError
+from unbroken.errors import LocalProtocolError, TransportError
 from unbroken.events import Event, TextDelta
 from unbroken.messages import Prompt
 from unbroken.metrics.answered import Observer, Watch
@@ -27,8 +28,8 @@ class Stream:
     Iterating raises an UnbrokenError whose `response` holds what arrived.
     """
 
-    def __init__(self, delivery: Delivery, transport: Transport, watch: Watch) -> None:
-        self._driver = _Driver(delivery, transport, watch)
+    def __init__(self, driver: "_Driver", transport: Transport) -> None:
+        self._driver = driver
         self._transport = transport
         self._batches = self._driver.batches()
 
@@ -79,9 +80,14 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Stop here. What had arrived stays in `response`."""
-        self._batches.close()
-        self._driver.delivery.cancel(self._transport.now())
+        """Stop here, whatever is waited for. What had arrived stays in `response`.
+
+        Another thread may be reading: its loop just ends, and is not waited for.
+        """
+        self._driver.abandon()
+        if not self._batches.gi_running:  # type: ignore[attr-defined]  # of the generator's own
+            self._batches.close()
+            self._driver.delivery.cancel(self._transport.now())
 
     def abort(self) -> None:
         """Close the connection at once, also while another thread reads: its loop just ends."""
@@ -213,6 +219,8 @@ class Client:
         )
         self.routes = self._settings.routes
         self._given = transport
+        self._closed = False
+        self._open: WeakValueDictionary[int, _Driver] = WeakValueDictionary()
         self._made: dict[str, Transport] = {}
 
     def stream(self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]) -> Stream:
@@ -223,7 +231,7 @@ class Client:
         iterating.
         """
         providers, delivery, watch = plan(self._settings, model, prompt, parameters, stream=True)
-        return Stream(delivery, self._transport(providers), watch)
+        return self._streaming(delivery, self._transport(providers), watch)
 
     def resume(
         self,
@@ -239,14 +247,16 @@ class Client:
         providers, delivery, watch = plan(self._settings, model, prompt, parameters, stream=True)
         transport = self._transport(providers)
         delivery.restore([*events], transport.now())
-        return Stream(delivery, transport, watch)
+        return self._streaming(delivery, transport, watch)
 
     def complete(self, model: Models, prompt: Prompt, **parameters: Unpack[Parameters]) -> Response:
         """Ask, and get the answer in one piece. Raises an UnbrokenError if there is none."""
         providers, delivery, watch = plan(self._settings, model, prompt, parameters, stream=False)
-        with Stream(delivery, self._transport(providers), watch) as stream:
+        with self._streaming(delivery, self._transport(providers), watch) as stream:
             for _ in stream.batches():
                 pass
+        if stream.response.end == "cancelled":
+            raise _closed(stream.response)
         return stream.response
 
     def map(
@@ -268,7 +278,11 @@ class Client:
         )
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Streams that are still open end, with the end `cancelled`."""
+        self._closed = True
+        for driver in self._open.valuerefs():
+            if (still := driver()) is not None:
+                still.abandon()
         for transport in self._made.values():
             transport.close()
 
@@ -278,8 +292,16 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _streaming(self, delivery: Delivery, transport: Transport, watch: Watch) -> Stream:
+        """A stream that ends when the client is closed. Nobody holds it but the caller."""
+        driver = _Driver(delivery, transport, watch)
+        self._open[id(driver)] = driver
+        return Stream(driver, transport)
+
     def _transport(self, providers: Sequence[Provider]) -> Transport:
         """The world of a route: the network, this process, or both."""
+        if self._closed:
+            raise _closed(Response())
         if self._given is not None:
             return self._given
         inside = {host(p): self._kind(p.name, p.in_process.sync) for p in providers if p.in_process}
@@ -292,6 +314,13 @@ class Client:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
+
+
+def _closed(response: Response) -> LocalProtocolError:
+    """What is said of a question to a client that is closed, or while it is being answered."""
+    error = LocalProtocolError("the client is closed", hint="Ask while it is open.")
+    error.response = response
+    return error
 
 
 def _http() -> Transport:

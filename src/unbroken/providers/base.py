@@ -167,7 +167,7 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     def _showable(self, key: str) -> str:
         """The key without the white space around it. AuthenticationFailed, which does not repeat
-        it, if it can't stand in a header (RFC 9110, 5.5; no known provider's holds more than ASCII).
+        it, if it can't stand in a header (RFC 9110, 5.5: ASCII that is to be seen).
         """
         plain = key.strip()
         if plain.isascii() and (not plain or plain.isprintable()):
