@@ -221,6 +221,14 @@ def test_only_what_was_asked_for_in_the_background_says_so(responses, background
     assert {first.response.background, found.background, whole.background} == {background}
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_a_whole_response_names_its_log(calm, responses, background):
+    raw = responses.with_raw_response.create(model="openai/quick", input="x", background=background)
+
+    assert raw.headers["x-unbroken-stream"] == raw.parse().id
+    assert calm.json("GET", f"/v1/streams/{raw.parse().id}")[0] == 200
+
+
 def test_a_conversation_that_is_not_sent_whole_is_refused(responses):
     with pytest.raises(openai.BadRequestError, match="whole"):
         responses.create(model="openai/quick", input="x", previous_response_id="resp_1")

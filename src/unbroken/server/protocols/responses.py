@@ -18,7 +18,7 @@ from unbroken.errors import BadRequest, OffsetUnknown
 from unbroken.events import Event, MessageStart
 from unbroken.messages import Request
 from unbroken.response import Response
-from unbroken.server.gateway import Gateway, gateway_of
+from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
 from unbroken.server.live import Batch
 from unbroken.server.records import asked_from, broken_by, events_from
 from unbroken.server.speak import Followed, begun, careful, folded, number, to_the_end
@@ -172,7 +172,8 @@ async def _object(server: Gateway, stream: StreamInfo) -> HttpResponse:
     body |= {"status": state, "background": asked_from(records[0]).background}
     if stream.end is not None and stream.end.state == "failed" and (error := broken_by(stream.end)):
         body["error"] = {"code": error.code or "server_error", "message": error.message}
-    return HttpResponse(msgspec.json.encode(body), 200, media_type="application/json")
+    headers = {STREAM_HEADER: stream.id}
+    return HttpResponse(msgspec.json.encode(body), 200, headers, "application/json")
 
 
 _STATES = {"cancelled": "cancelled", "failed": "failed"}
