@@ -274,6 +274,12 @@ def test_a_refused_request_used_nothing():
     assert usage_of(ASKED, answered("openai/gpt-4o", refusal)) is None
 
 
+def test_where_no_price_is_known_there_is_none():
+    response = answered("sim/m", stop=100)
+
+    assert cost_of(response, usage_of(ASKED, response)) is None
+
+
 def test_whoever_stops_before_the_first_word_has_still_asked():
     response = answered("openai/gpt-4o", stop=0)
 

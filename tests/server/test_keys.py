@@ -145,7 +145,11 @@ def test_an_answer_that_was_stopped_counts_by_estimate(make, site, store_url):
     site.json("DELETE", place, **bearer(key))
     spent = until(lambda: used(store_url, "small"), lambda spent: spent.tokens)
 
+    usage = site.json("GET", place, **bearer(key))[1]["final"]["usage"]
+
     assert 15 < spent.tokens < 100
+    assert usage["source"] == "estimated"
+    assert usage["input_tokens"] + usage["output_tokens"] == spent.tokens
     assert start(site, key, "quick")[0] == 429
 
 

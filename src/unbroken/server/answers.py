@@ -192,7 +192,7 @@ class Answers:
     # Producing
 
     def _produce(self, lease: Lease, asked: Asked, stream: AsyncStream) -> None:
-        producer = self.producers[lease.stream] = Producer(self.store, lease, stream)
+        producer = self.producers[lease.stream] = Producer(self.store, lease, stream, asked)
         self.readers.produced(lease.stream, asked)
         self._tasks[lease.stream] = asyncio.create_task(self._run(producer, lease.stream, asked))
 

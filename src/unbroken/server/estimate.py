@@ -36,17 +36,17 @@ def usage_of(request: Request, response: Response) -> Usage | None:
     )
 
 
-def cost_of(response: Response, usage: Usage) -> float:
-    """What that usage costs in USD, as far as prices are known; at least what the response knows.
+def cost_of(response: Response, usage: Usage | None) -> float | None:
+    """What that usage costs in USD, or None where no price is known.
 
-    An estimate is priced as if the last attempt had made all of it.
+    An estimate is priced as if the last attempt had made all of it; what is known is never less.
     """
-    known = response.cost or 0.0
-    tried = (*response.attempts, response.running)
-    last = next((attempt for attempt in reversed(tried) if attempt is not None), None)
-    if usage is response.usage or last is None:
-        return known
-    return max(known, last.quote(last.provider, last.model, usage) or 0.0)
+    tried = [attempt for attempt in (*response.attempts, response.running) if attempt is not None]
+    if usage is None or usage is response.usage or not tried:
+        return response.cost
+    priced = tried[-1].quote(tried[-1].provider, tried[-1].model, usage)
+    known = [cost for cost in (response.cost, priced) if cost is not None]
+    return max(known, default=None)
 
 
 def _asked(request: Request) -> int:

@@ -144,7 +144,8 @@ class Keys:
         usage = usage_of(request, response)
         if usage is not None:
             tokens = usage.input_tokens + usage.output_tokens
-            await self.accounts.book(owner, Spent(tokens=tokens, usd=cost_of(response, usage)))
+            usd = cost_of(response, usage) or 0.0
+            await self.accounts.book(owner, Spent(tokens=tokens, usd=usd))
 
     async def share(self, stream: str) -> str:
         """A secret with which anybody may read one answer."""

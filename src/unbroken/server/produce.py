@@ -13,9 +13,10 @@ from unbroken.errors import StoreError, UnbrokenError
 from unbroken.events import Event, TextDelta
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
+from unbroken.server.estimate import cost_of, usage_of
 from unbroken.server.live import Live
 from unbroken.server.log import LOGGER
-from unbroken.server.records import Final, events_to, failure_of, fault_of, final_to
+from unbroken.server.records import Asked, Final, events_to, failure_of, fault_of, final_to
 from unbroken.stores.base import End, Lease, Store
 
 
@@ -31,10 +32,10 @@ class Outcome(NamedTuple):
 class Producer:
     """Writes the answer of `stream` behind what is in the log already, while `lease` holds."""
 
-    def __init__(self, store: Store, lease: Lease, stream: AsyncStream) -> None:
+    def __init__(self, store: Store, lease: Lease, stream: AsyncStream, asked: Asked) -> None:
         self.lease = lease
         self.live = Live(lease.tail)
-        self._store, self._stream = store, stream
+        self._store, self._stream, self._asked = store, stream, asked
         self._stopped = ("", "")  # the state to end with, and why, if they are not its own
 
     async def run(self) -> Outcome | None:
@@ -89,12 +90,13 @@ class Producer:
     def _final(self, error: UnbrokenError | None) -> Final:
         response, metrics = self._stream.response, self._stream.metrics
         stopped, reason = self._stopped
+        usage = usage_of(self._asked.request, response)
         return Final(
             state=stopped or ("failed" if error else "complete"),
             reason=reason,
             error=None if stopped or error is None else failure_of(error),
-            usage=response.usage,
-            cost=response.cost,
+            usage=usage,
+            cost=cost_of(response, usage),
             provider=response.provider,
             model=response.model,
             attempts=len(response.attempts),

@@ -58,7 +58,8 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class Final(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How it ended: what stands behind the last record. Times in seconds, `cost` in USD.
+    """How it ended: what stands behind the last record. Times in seconds, `cost` in USD; `usage` is
+    an estimate, and says so, where the provider did not report all (`server/estimate.py`).
 
     `reason` says why it was cancelled: "stopped", somebody asked for it; "left", nobody read it.
     """
