@@ -164,6 +164,18 @@ def test_a_key_that_is_none_is_refused_without_being_repeated(kind, model, key, 
     assert SECRET not in f"{caught.value}{caught.value!r}{caught.value.__cause__!r}"
 
 
+def test_gemini_has_two_names_for_its_key(monkeypatch):
+    world = SimulatorTransport()
+
+    monkeypatch.setenv("GOOGLE_API_KEY", "second")
+    Client(transport=world).complete("gemini/gemini-3.8-flash", "hi")
+    monkeypatch.setenv("GEMINI_API_KEY", "first")
+    Client(transport=world).complete("gemini/gemini-3.8-flash", "hi")
+
+    shown = [asked.headers["authorization"] for asked in world.log]
+    assert shown == ["Bearer second", "Bearer first"]
+
+
 def test_a_key_of_white_space_is_no_key():
     with pytest.raises(AuthenticationFailed, match="OPENAI_API_KEY"):
         Client(api_key=" \n").stream("openai/m", "hi")

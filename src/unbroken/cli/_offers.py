@@ -54,7 +54,7 @@ def address(provider: Provider, env: Mapping[str, str]) -> str:
 
 def listed(provider: Provider, env: Mapping[str, str]) -> list[str]:
     """The names of all models that the provider lists. Raises an UnbrokenError."""
-    key = env.get(provider.auth.env, "")
+    key = provider.key_in(env)
     if not provider.models_path:
         raise ConfigurationError(f"{provider.name} has no list of models")
     if provider.auth.required and not key:

@@ -94,7 +94,11 @@ def environment(directory: str = ".") -> dict[str, str]:
         return dict(os.environ)
     from dotenv import dotenv_values
 
-    said = {name: value for name, value in dotenv_values(path).items() if value is not None}
+    try:
+        said = {name: value for name, value in dotenv_values(path).items() if value is not None}
+    except UnicodeDecodeError as error:
+        why = f"{path} is not UTF-8: {error.reason} at byte {error.start}"
+        raise ConfigurationError(why) from error
     return said | dict(os.environ)
 
 
@@ -275,8 +279,8 @@ def _for(value: OneOrEach, provider: Provider) -> str | None:
 
 def _key(settings: Settings, provider: Provider) -> str:
     auth = provider.auth
-    key = _for(settings.api_key, provider) or (auth.env and settings.env.get(auth.env)) or ""
-    key = key.strip()  # a file's last line end often comes along
+    given = _for(settings.api_key, provider) or ""
+    key = given.strip() or provider.key_in(settings.env)
     if auth.required and not key:
         missing = AuthenticationFailed(f"no key for {provider.name}")
         missing.advice = f"Set {auth.env} (in the environment or in .env), or pass api_key."

@@ -92,7 +92,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     fields that the dialect's reader gave in its `cursor`. `prefixes` are the beginnings of model
     names that certainly are this provider's, so that they work without `name/`. `base_url_env`
     is the variable that moves it elsewhere; the official SDKs read the same ones. `host_env` is
-    one that holds a host instead, as `server_at` reads it. `models_path` lists the models; "" where
+    one that holds a host instead, as `server_at` reads it. `other_key_env` is a second name of the
+    key's variable. `models_path` lists the models; "" where
     no such list is. `local`: a server on one's own machine, which is there when it listens.
     """
 
@@ -103,6 +104,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     codec: Codec
     base_url_env: str = ""
     host_env: str = ""
+    other_key_env: str = ""
     headers: dict[str, str] = {}
     prefixes: tuple[str, ...] = ()
     whole_path: str = ""
@@ -131,6 +133,11 @@ class Provider(Struct, frozen=True, kw_only=True):
         """The HTTP request that asks which models there are."""
         url = base_url.rstrip("/") + self.models_path
         return self._signed(HttpRequest("GET", url, self._accepting(stream=False)), key)
+
+    def key_in(self, env: Mapping[str, str]) -> str:
+        """The key that the environment holds; "" without one."""
+        names = (self.auth.env, self.other_key_env)
+        return next((key for name in names if name and (key := env.get(name, "").strip())), "")
 
     def located(self, env: Mapping[str, str]) -> str:
         """`base_url` as the environment has it; ConfigurationError names what is missing."""

@@ -1,6 +1,7 @@
 """Google Gemini, by its OpenAI-compatible API (ai.google.dev/gemini-api/docs/openai).
 
-The address is the host, as google-genai reads it from GOOGLE_GEMINI_BASE_URL.
+The address is the host, as google-genai reads it from GOOGLE_GEMINI_BASE_URL. That library reads
+the key from either variable too (ai.google.dev/gemini-api/docs/api-key).
 """
 
 from unbroken.providers.base import BearerKey, Provider
@@ -13,6 +14,7 @@ PROVIDER = Provider(
     path="/v1beta/openai/chat/completions",
     models_path="/v1beta/openai/models",
     auth=BearerKey("GEMINI_API_KEY"),
+    other_key_env="GOOGLE_API_KEY",
     codec=CODEC,
     prefixes=("gemini-",),
 )
