@@ -201,6 +201,20 @@ def test_a_store_that_is_full_refuses_the_request_and_keeps_the_note():
     assert living(processes("memory", None), live) == Spent(tokens=7)
 
 
+def test_closing_does_not_wait_for_a_store_that_is_away():
+    async def live(store, _):
+        accounts = Accounts(store)
+        store.limit = 0
+        noting = asyncio.create_task(accounts.book("key_a", Spent(tokens=7)))
+        await asyncio.sleep(0)
+        await accounts.close()
+        return await asyncio.gather(noting, return_exceptions=True)
+
+    [ended] = living(processes("memory", None), live)
+
+    assert isinstance(ended, asyncio.CancelledError)
+
+
 # Estimates
 
 ASKED = Request(model="m", messages=messages_from("Tell me about cats. " * 20))

@@ -92,7 +92,8 @@ class Accounts:
     async def _account(self, owner: str) -> "_Account":
         if self._day != self._today():
             self._day, self._of = self._today(), {}
-            await self._forget_old_days()
+            with contextlib.suppress(StoreError):  # what stays today goes tomorrow
+                await self._forget_old_days()
         return self._of.setdefault(owner, _Account(self._store, owner, self._day))
 
     async def _forget_old_days(self) -> None:
