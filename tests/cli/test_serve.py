@@ -8,6 +8,9 @@ import urllib.request
 
 import pytest
 
+from unbroken.errors import ConfigurationError
+from unbroken.server.settings import key_limits, load
+
 
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -163,6 +166,21 @@ def test_wrong_input_is_one_line(unbroken, arguments, words):
     assert "Traceback" not in done.stderr
 
 
+def test_an_env_file_in_another_encoding_is_one_line(unbroken, tmp_path):
+    (tmp_path / ".env").write_bytes("UNBROKEN_MODEL=sim/café\n".encode("latin-1"))
+    done = unbroken("ask", "x")
+
+    assert done.returncode == 2
+    assert done.stderr == "unbroken: .env is not UTF-8: invalid continuation byte at byte 22\n"
+
+
+def test_models_may_be_routes(tmp_path):
+    text = "[server]\nmodels = ['fast', 'sim/demo']\n[routes]\nfast = ['sim/x', 'openai/gpt-4o']\n"
+    (tmp_path / "unbroken.toml").write_text(text)
+
+    assert load({}, {}, str(tmp_path)).models == ["fast", "sim/demo"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -175,12 +193,39 @@ def test_wrong_input_is_one_line(unbroken, arguments, words):
         ("[server]\ngrace = 'long'\n", "grace"),
         ("[server\n", "line 1"),
         ("server = 3\n", "is a table"),
+        ("[routes]\nok = ['sim/x']\nfast = ['fast']\n", "line 3: [routes.fast] the route 'fast'"),
+        (
+            "[routes]\na = ['b']\nb = ['a']\n",
+            "line 2: [routes.a] the route 'a' names the route 'b'",
+        ),
+        ("[routes]\nok = ['sim/x']\na = ['opnai/x']\n", "line 3: [routes.a] there is no provider"),
+        ("[server]\nport = 9\nmodels = ['nope/x']\n", "line 3: [server.models] there is no pro"),
+        ("[server]\nmodels = ['quick']\n[routes]\nfast = ['sim/x']\n", "line 2: [server.models]"),
+        ("[limits.opnai]\nrpm = 5\n", "line 1: [limits.opnai] there is no provider 'opnai'. Did"),
+        ("[limits.openai]\ntpm = 9\nrpm = -5\n", "line 3: [limits.openai] limit rpm=-5"),
+        (
+            "[server]\n\n[serves]\nport = 9\n",
+            "line 3: [serves] there is no such table; did you mean",
+        ),
+        ("[bogus]\nport = 9\n", "line 1: [bogus] there is no such table; there are: "),
+        ("port = 9\n", "line 1: [port] there is no such table"),
+        ("[server]\ndrain = inf\n", "line 2: [server] drain=inf"),
     ],
 )
-def test_a_wrong_table_is_told_by_its_place(unbroken, tmp_path, text, words):
+def test_a_wrong_table_is_told_by_its_place(tmp_path, text, words):
     (tmp_path / "unbroken.toml").write_text(text)
+
+    with pytest.raises(ConfigurationError) as told:
+        load({}, {}, str(tmp_path))
+        key_limits({}, str(tmp_path))
+    assert words in str(told.value)
+    assert str(told.value).startswith(str(tmp_path / "unbroken.toml"))
+
+
+def test_what_is_wrong_in_the_file_is_one_line(unbroken, tmp_path):
+    (tmp_path / "unbroken.toml").write_text("[server]\nport = 70000\n")
     done = unbroken("serve")
 
     assert done.returncode == 2
-    assert words in done.stderr
-    assert "unbroken.toml" in done.stderr
+    assert done.stderr.startswith("unbroken: unbroken.toml line 2: [server] port=70000")
+    assert done.stderr.count("\n") == 1

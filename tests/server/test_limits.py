@@ -155,6 +155,10 @@ def test_a_large_body_has_no_large_head(process):
         ({"UNBROKEN_PORT": "http"}, "UNBROKEN_PORT: Expected `int`"),
         ({"UNBROKEN_GRACE": "-1"}, "UNBROKEN_GRACE: grace=-1.0"),
         ({"UNBROKEN_ON_DISCONNECT": "wait"}, "UNBROKEN_ON_DISCONNECT: Invalid"),
+        ({"UNBROKEN_DRAIN": "inf"}, "UNBROKEN_DRAIN: drain=inf"),
+        ({"UNBROKEN_GRACE": "nan"}, "UNBROKEN_GRACE: grace=nan"),
+        ({"UNBROKEN_MODELS": ","}, "UNBROKEN_MODELS: ',' names nothing"),
+        ({"UNBROKEN_MODELS": "sim/demo,nope/x"}, "UNBROKEN_MODELS: there is no provider 'nope'"),
     ],
 )
 def test_a_wrong_variable_is_told_by_its_name(tmp_path, env, words):

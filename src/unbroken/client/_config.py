@@ -8,12 +8,14 @@ rpm = 500
 tpm = 200_000
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 
 from unbroken.client._file import find
 from unbroken.engine.health import Limits
+from unbroken.errors import ConfigurationError
+from unbroken.providers.registry import provider
 
 
 class Config(Struct, frozen=True):
@@ -28,7 +30,24 @@ def load(env: Mapping[str, str], directory: str = ".") -> Config:
     file = find(env, directory)
     routes = {name: file.value(list[str], "routes", name) for name in file.table("routes")}
     for name, models in routes.items():
-        if not models:
-            raise file.wrong(f"the route {name!r} names no model", ("routes", name))
+        if said := _wrong_route(name, models, routes):
+            raise file.wrong(said, ("routes", name))
     limits = {name: file.value(Limits, "limits", name) for name in file.table("limits")}
+    for name in limits:
+        try:
+            provider(name)
+        except ConfigurationError as error:
+            raise file.wrong(str(error), ("limits", name)) from error
     return Config(routes, limits)
+
+
+def _wrong_route(name: str, models: list[str], routes: Collection[str]) -> str:
+    """What is wrong with a route. Whose its models are is not asked: that may be the server's
+    affair which a `base_url` names.
+    """
+    if not models:
+        return f"the route {name!r} names no model"
+    route = next((model for model in models if model in routes), None)
+    if route is not None:
+        return f"the route {name!r} names the route {route!r}, and a route is of models"
+    return ""

@@ -1,8 +1,9 @@
 """`unbroken.toml`: found, read, and what is wrong in it told by its line.
 
-Each part of the program reads its own tables; those of others are left alone.
+Each part of the program reads its own tables; one that none of them reads is a slip of the pen.
 """
 
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from unbroken.errors import ConfigurationError
 
 FILE = "unbroken.toml"
 VARIABLE = "UNBROKEN_CONFIG"
+TABLES = ("routes", "limits", "server", "keys")
 T = TypeVar("T")
 
 
@@ -48,7 +50,7 @@ class File(Struct, frozen=True):
 
     def wrong(self, said: str, place: tuple[str, ...]) -> ConfigurationError:
         """The error for it. Which name is meant is read from the words of the validation."""
-        named = re.search(r"`\$\.?(\w+)|unknown field `(\w+)`|^(\w+)=", said)
+        named = re.search(r"`\$\.?(\w+)|unknown field `(\w+)`|^(?:limit )?(\w+)=", said)
         key = next((name for name in named.groups() if name), "") if named else ""
         line = line_of(self.text, (*place, key) if key else place)
         where = f"{self.path} line {line}" if line else f"{self.path}"
@@ -63,12 +65,17 @@ def find(env: Mapping[str, str], directory: str = ".") -> File:
         return File(path)
     try:
         text = path.read_text("utf-8")
-        return File(path, text, tomllib.loads(text))
+        file = File(path, text, tomllib.loads(text))
     except OSError as error:
         said = f"{path} can't be read: {error.strerror}"
         raise ConfigurationError(said, hint=f"{VARIABLE} names it.") from error
     except ValueError as error:  # not TOML, or not UTF-8
         raise ConfigurationError(f"{path}: {error}") from error
+    for name in file.tables.keys() - set(TABLES):
+        near = difflib.get_close_matches(name, TABLES, n=1)
+        known = f"did you mean [{near[0]}]?" if near else f"there are: {', '.join(TABLES)}"
+        raise file.wrong(f"there is no such table; {known}", (name,))
+    return file
 
 
 def line_of(text: str, place: tuple[str, ...]) -> int:

@@ -15,13 +15,16 @@ Routes and limits of providers stand in tables of their own, which the client re
 (`client/_config.py`). Keys are made by `unbroken keys create`; their limits may stand here.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from msgspec import Struct
 
-from unbroken.client._file import find
+from unbroken.client._config import load as tables
+from unbroken.client._file import File, find
 from unbroken.errors import ConfigurationError
+from unbroken.providers.registry import resolve
 from unbroken.server.keys import Allowance
 from unbroken.server.log import Style
 from unbroken.server.records import OnDisconnect
@@ -58,8 +61,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for name in _POSITIVE:
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value} must be more than 0")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value} must be more than 0, and not without end")
         if not 0 < self.port < 65536:
             raise ValueError(f"port={self.port} is no port")
 
@@ -75,7 +78,30 @@ def load(env: Mapping[str, str], given: Mapping[str, object], directory: str = "
     table = file.table("server")
     if table:
         file.value(Settings, "server")
-    return msgspec.convert({**table, **_variables(env), **given}, Settings)
+    settings = msgspec.convert({**table, **_variables(env), **given}, Settings)
+    routes = tables(env, directory).routes
+    for name, models in routes.items():
+        _check(models, lambda said, name=name: file.wrong(said, ("routes", name)))
+    named = [model for model in settings.models if model not in routes]
+    _check(named, lambda said: _wrong_models(file, env, said))
+    return settings
+
+
+def _check(models: Iterable[str], wrong: Callable[[str], ConfigurationError]) -> None:
+    """Whether there are providers of these models. A gateway has no `base_url` of its own, so one
+    that nobody knows would fail only when it is asked.
+    """
+    for model in models:
+        try:
+            resolve(model)
+        except ConfigurationError as error:
+            raise wrong(str(error)) from error
+
+
+def _wrong_models(file: File, env: Mapping[str, str], said: str) -> ConfigurationError:
+    if env.get("UNBROKEN_MODELS"):
+        return ConfigurationError(f"UNBROKEN_MODELS: {said}")
+    return file.wrong(said, ("server", "models"))
 
 
 def key_limits(env: Mapping[str, str], directory: str = ".") -> dict[str, Allowance]:
@@ -91,7 +117,9 @@ def _variables(env: Mapping[str, str]) -> dict[str, object]:
         variable = f"UNBROKEN_{field.name.upper()}"
         if said := env.get(variable):
             listed = isinstance(field.default_factory, type)
-            value = [one.strip() for one in said.split(",")] if listed else said
+            value = [one.strip() for one in said.split(",") if one.strip()] if listed else said
+            if not value:
+                raise ConfigurationError(f"{variable}: {said!r} names nothing")
             found[field.name] = _converted(field.name, value, variable)
     return found
 
