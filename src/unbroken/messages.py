@@ -196,12 +196,13 @@ def messages_from(prompt: Prompt, system: str | None = None) -> tuple[Message, .
 
 
 def _message(item: str | Message | Mapping[str, Any], place: int) -> Message:
-    if isinstance(item, Message):
-        return item
     try:
+        if isinstance(item, Message):
+            msgspec.convert(msgspec.structs.asdict(item), Message)  # for those without mypy
+            return item
         return message_from_chat(msgspec.convert(item, ChatMessage))
     except msgspec.ValidationError as error:
-        raise LocalProtocolError(f"messages[{place}]: {error}") from error
+        raise LocalProtocolError(f"messages[{place}]: {worded(error)}") from error
 
 
 # The OpenAI chat shape. The wire's codec for that dialect reads and writes the same structs.

@@ -79,6 +79,13 @@ def test_half_a_character_is_named(model, prompt):
         client(api_key="k").stream(model, prompt)
 
 
+def test_a_message_made_by_hand_is_looked_at_too():
+    with pytest.raises(LocalProtocolError, match=r"messages\[0\]: .*`parts`"):
+        client().stream("sim/demo", [Message("user", "hi")])
+    with pytest.raises(LocalProtocolError, match=r"can't be sent: .*str"):
+        client(api_key="k").stream("openai/m", [Message("user", (Text(5),))])
+
+
 NONSENSE = {
     "n": [-1, 0, 129, 100_000],
     "max_tokens": [-3, 0],

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from unbroken import AsyncClient, Client
 from unbroken.errors import (
     BadRequest,
+    ConfigurationError,
     LocalProtocolError,
     Overloaded,
     RateLimited,
@@ -400,6 +401,23 @@ def test_we_sign_as_botocore_does(monkeypatch):
     assert http.headers["authorization"].endswith(signer.signature(text, theirs))
     assert http.headers["x-amz-security-token"] == "token"
     assert "/eu-west-1/bedrock/aws4_request" in http.headers["authorization"]
+
+
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_at_an_address_of_ones_own_the_environment_says_the_region(variable, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "nowhere")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    provider = registry.provider("bedrock")
+
+    with pytest.raises(ConfigurationError, match="AWS_REGION or AWS_DEFAULT_REGION"):
+        provider.http_request(ASKED, "", "https://x.example")
+    monkeypatch.setenv(variable, "eu-west-3")
+    http = provider.http_request(ASKED, "", "https://x.example")
+
+    assert "/eu-west-3/bedrock/aws4_request" in http.headers["authorization"]
 
 
 def test_a_bearer_key_needs_no_signature():
