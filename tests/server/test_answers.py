@@ -5,10 +5,13 @@ import time
 
 import msgspec
 import pytest
+from starlette.requests import HTTPConnection
 
 from unbroken import AsyncClient
+from unbroken.errors import Overloaded
 from unbroken.messages import Request, messages_from
 from unbroken.server.answers import Answers
+from unbroken.server.gateway import Gateway
 from unbroken.server.records import Asked, asked_to, final_from
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
@@ -123,3 +126,15 @@ def test_what_nobody_can_go_on_with_fails_by_itself(question, said):
     assert final.state == "failed"
     assert said in final.error.message
     assert (new[1], closed) == ("complete", True)
+
+
+def test_a_gateway_that_closes_takes_no_new_questions():
+    async def main():
+        http = HTTPConnection({"type": "http", "headers": []})
+        async with Gateway(MemoryStore(), client=AsyncClient()) as gateway:
+            await gateway.answers.drain(0)
+            with pytest.raises(Overloaded, match="restarting"):
+                await gateway.begin(http, ASKED.request, "keep")
+            return await gateway.answers.store.find("")
+
+    assert asyncio.run(main()).streams == []

@@ -211,6 +211,9 @@ class Gateway:
             if allowed and model not in allowed:
                 said = f"the model {model!r} is not served here; there are: {', '.join(allowed)}"
                 raise NotFound(said, status=404, code="model_not_found")
+        if self.answers.closing:
+            said = "this server is restarting"
+            raise Overloaded(said, status=503, code="restarting", retry_after=1.0)
         if len(self.answers.producers) >= self.settings.max_streams:
             said = f"{self.settings.max_streams} answers are under way here, and no more may be"
             raise Overloaded(said, status=503, code="too_many_streams", retry_after=1.0)
