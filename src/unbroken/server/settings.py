@@ -16,7 +16,7 @@ Routes and limits of providers stand in tables of their own, which the client re
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -81,21 +81,23 @@ def load(env: Mapping[str, str], given: Mapping[str, object], directory: str = "
     settings = msgspec.convert({**table, **_variables(env), **given}, Settings)
     routes = tables(env, directory).routes
     for name, models in routes.items():
-        _check(models, lambda said, name=name: file.wrong(said, ("routes", name)))
-    named = [model for model in settings.models if model not in routes]
-    _check(named, lambda said: _wrong_models(file, env, said))
+        if said := _unknown(models):
+            raise file.wrong(said, ("routes", name))
+    if said := _unknown(model for model in settings.models if model not in routes):
+        raise _wrong_models(file, env, said)
     return settings
 
 
-def _check(models: Iterable[str], wrong: Callable[[str], ConfigurationError]) -> None:
-    """Whether there are providers of these models. A gateway has no `base_url` of its own, so one
-    that nobody knows would fail only when it is asked.
+def _unknown(models: Iterable[str]) -> str:
+    """What is wrong with the first that has no provider. A gateway has no `base_url` of its own, so
+    that a name which nobody knows would fail only when it is asked.
     """
     for model in models:
         try:
             resolve(model)
         except ConfigurationError as error:
-            raise wrong(str(error)) from error
+            return str(error)
+    return ""
 
 
 def _wrong_models(file: File, env: Mapping[str, str], said: str) -> ConfigurationError:
