@@ -23,10 +23,8 @@ A generator without `async` gets no such help. BentoML runs it piece by piece in
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, MutableMapping
-from typing import Protocol
-
-from starlette.requests import Request as HttpRequest
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
 
 from unbroken.client._async import AsyncStream
 from unbroken.errors import UnbrokenError
@@ -45,11 +43,18 @@ class Answering(Protocol):
     def headers(self) -> MutableMapping[str, str]: ...
 
 
+class Asking(Protocol):
+    """What is used of Starlette's request: its ASGI messages."""
+
+    @property
+    def receive(self) -> Callable[[], Awaitable[MutableMapping[str, Any]]]: ...
+
+
 class Context(Protocol):
     """What is used of a `bentoml.Context`."""
 
     @property
-    def request(self) -> HttpRequest: ...
+    def request(self) -> Asking: ...
 
     @property
     def response(self) -> Answering: ...
@@ -103,7 +108,7 @@ async def _unless(gone: asyncio.Future[None], piece: Awaitable[str | None]) -> s
             await asyncio.wait((reading,))
 
 
-async def _gone(request: HttpRequest) -> None:
+async def _gone(request: Asking) -> None:
     """Returns when the reader has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
