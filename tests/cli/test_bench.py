@@ -102,6 +102,15 @@ def test_failures_and_recovered_cuts_are_counted(unbroken):
     assert "nope" in done.stderr
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, 5), (401, 3), (429, 4)])
+def test_if_no_answer_came_at_all_the_code_says_why(unbroken, status, code):
+    down = QUICK.format("down") + f"&fault=status:status={status},retry_after=99"
+    done = unbroken("bench", "-m", down, "-n", "2", "--warmup", "0")
+
+    assert done.returncode == code
+    assert "2, 2" in done.stdout
+
+
 def test_prompts_come_from_a_file_in_turn(unbroken, tmp_path):
     (tmp_path / "prompts.txt").write_text("one\n\ntwo\n")
     done = unbroken("bench", "-m", QUICK.format("x"), "-n", "2", "--prompt-file", "prompts.txt")
@@ -114,6 +123,7 @@ def test_prompts_come_from_a_file_in_turn(unbroken, tmp_path):
     [
         (["-m", "nobody/x"], "no provider"),
         (["-n", "0"], "-n"),
+        (["--warmup", "-3"], "'-3' is not a whole number from 0"),
         (["--prompt-file", "none.txt"], "can't be read"),
     ],
 )

@@ -51,6 +51,46 @@ def test_each_failure_has_its_code_and_no_traceback(unbroken, arguments, code, s
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("where", [[], ["-s"], ["-m"], ["--fallback"]])
+def test_bytes_that_are_no_text_are_told_by_the_argument(unbroken, where):
+    done = unbroken("ask", *(["x", *where] if where else []), b"caf\xe9")
+
+    assert done.returncode == 2
+    assert "is not UTF-8" in done.stderr
+    assert "unexpected" not in done.stderr
+
+
+CLOSED = """
+import os, sys
+os.close(int(sys.argv[1]))
+os.execv(sys.executable, [sys.executable, "-m", "unbroken", *sys.argv[2:]])
+"""
+ANSWER = ["ask", "x", "-m", "sim/m?ttft=0&tps=0&tokens=3"]
+
+
+def without(env, folder, descriptor, arguments):
+    """A command that was started with a closed descriptor."""
+    command = [sys.executable, "-c", CLOSED, str(descriptor), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env, timeout=60)
+
+
+@pytest.mark.parametrize("arguments", [ANSWER, [*ANSWER, "--json"], ["chat"], ["bench", "-n", "1"]])
+def test_a_closed_standard_output_is_one_line(env, tmp_path, arguments):
+    done = without(env, tmp_path, 1, arguments)
+
+    assert done.returncode == 2
+    assert done.stderr == "unbroken: standard output is closed. Leave out >&-, or give a file.\n"
+
+
+def test_a_closed_standard_error_keeps_notices_out_of_the_answer(env, tmp_path):
+    done = without(env, tmp_path, 2, ANSWER)
+    refused = without(env, tmp_path, 2, ["ask", "x", "-m", "opnai/gpt"])
+
+    assert (done.returncode, "simulated" in done.stdout) == (0, False)
+    assert done.stdout.strip() != ""
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
 ROWS = [
     (errors.ConfigurationError(), 2),
     (errors.LocalProtocolError(), 2),

@@ -12,6 +12,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from unbroken.cli._exits import TABLE, exit_code
@@ -21,6 +22,7 @@ from unbroken.cli._terminal import say_error
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; gives its exit code. Nothing but UNBROKEN_DEBUG=1 shows a traceback."""
     try:
+        _stand_in_for_closed()
         _forgive_encodings()
         return _run(argv)
     except (Exception, KeyboardInterrupt) as error:
@@ -85,6 +87,16 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _stand_in_for_closed() -> None:
+    """What is written to a closed standard error goes nowhere: Python would take standard output
+    instead. A closed standard input is empty.
+    """
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # to the end
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
 def _forgive_encodings() -> None:
     """A character that the terminal can't show, or a file in another encoding, is no failure."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
@@ -94,6 +106,8 @@ def _forgive_encodings() -> None:
 
 def _let_go_of_output() -> None:
     """Leave nothing that the interpreter would try to write again when it ends."""
+    if sys.stdout is None:
+        return
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -14,10 +14,13 @@ from unbroken.errors import ConfigurationError
 
 def add_model_arguments(parser: ArgumentParser) -> None:
     """Which model, and how it answers."""
-    parser.add_argument("-m", "--model", help="provider/model, or a name that is certain (gpt-...)")
+    parser.add_argument(
+        "-m", "--model", type=wording, help="provider/model, or a name that is certain (gpt-...)"
+    )
     parser.add_argument(
         "--fallback",
         action="append",
+        type=wording,
         default=[],
         metavar="MODEL",
         help="who answers when that one can't; may be given more than once",
@@ -28,7 +31,7 @@ def add_model_arguments(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help="ask the next one too when nothing has come by then",
     )
-    parser.add_argument("-s", "--system", metavar="TEXT", help="the system message")
+    parser.add_argument("-s", "--system", type=wording, metavar="TEXT", help="the system message")
     parser.add_argument("--max-tokens", type=count, metavar="N", help="bound of the answer")
     parser.add_argument("--temperature", type=number, metavar="T", help="0 is the least random")
     parser.add_argument("--base-url", metavar="URL", help="another server of the same dialect")
@@ -37,10 +40,26 @@ def add_model_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def wording(text: str) -> str:
+    """A text; Python keeps bytes that are none as half characters, which nobody can be sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentTypeError(f"{text!r} is not UTF-8") from error
+    return text
+
+
 def count(text: str) -> int:
     """A whole number from 1."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def count_or_none(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import get_args
 
 from unbroken.client._sync import Stream
-from unbroken.errors import UnbrokenError
+from unbroken.errors import ConfigurationError, UnbrokenError
 from unbroken.events import Event, FellBack, Notice, Restarted, Resumed, Retrying, TextDelta
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
@@ -45,6 +45,12 @@ def add_stats_arguments(parser: ArgumentParser) -> None:
 def verbose(args: Namespace) -> bool:
     """Whether somebody wants to know how it went."""
     return sys.stderr.isatty() if args.stats is None else bool(args.stats)
+
+
+def need_output() -> None:
+    """For commands whose answer is standard output: without one nothing is asked and paid for."""
+    if sys.stdout is None:
+        raise ConfigurationError("standard output is closed", hint="Leave out >&-, or give a file.")
 
 
 def write(pieces: Iterable[str]) -> None:

@@ -9,8 +9,16 @@ from collections.abc import Iterator
 
 import msgspec
 
-from unbroken.cli._question import add_model_arguments, choose_model, parameters
-from unbroken.cli._terminal import add_stats_arguments, say_end, say_stats, texts, verbose, write
+from unbroken.cli._question import add_model_arguments, choose_model, parameters, wording
+from unbroken.cli._terminal import (
+    add_stats_arguments,
+    need_output,
+    say_end,
+    say_stats,
+    texts,
+    verbose,
+    write,
+)
 from unbroken.client._plan import environment
 from unbroken.client._sync import Client, Stream
 from unbroken.errors import ConfigurationError
@@ -19,7 +27,9 @@ from unbroken.response import Attempt, Response
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `ask`."""
-    parser.add_argument("prompt", nargs="*", help="the question; more words are joined")
+    parser.add_argument(
+        "prompt", nargs="*", type=wording, help="the question; more words are joined"
+    )
     add_model_arguments(parser)
     parser.add_argument("--no-stream", action="store_true", help="wait for the whole answer")
     parser.add_argument(
@@ -30,6 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Ask, and print."""
+    need_output()
     prompt = _prompt(args.prompt)
     models = [choose_model(args, environment()), *args.fallback]
     given = parameters(args)

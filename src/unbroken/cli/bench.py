@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 
 from unbroken.cli._benchpage import page
+from unbroken.cli._exits import INTERRUPTED, OK, exit_code
 from unbroken.cli._measured import Figures, Sample, figures
-from unbroken.cli._question import count, seconds
+from unbroken.cli._question import count, count_or_none, seconds, wording
 from unbroken.cli._table import table
-from unbroken.cli._terminal import dim
+from unbroken.cli._terminal import dim, need_output
 from unbroken.client._async import AsyncClient
 from unbroken.client._plan import Parameters, default_model, environment
 from unbroken.engine.policy import Timeouts
@@ -32,13 +33,17 @@ PROMPT = "Explain in about 150 words how a stream of tokens reaches a browser."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `bench`."""
-    parser.add_argument("-m", "--model", action="append", help="may be given more than once")
+    parser.add_argument(
+        "-m", "--model", action="append", type=wording, help="may be given more than once"
+    )
     parser.add_argument("-n", "--requests", type=count, default=20, metavar="N", help="per model")
     parser.add_argument(
         "-c", "--concurrency", type=count, default=4, metavar="C", help="at a time, per model"
     )
-    parser.add_argument("--warmup", type=int, default=1, metavar="N", help="first, not counted")
-    parser.add_argument("--prompt", default=PROMPT)
+    parser.add_argument(
+        "--warmup", type=count_or_none, default=1, metavar="N", help="first, not counted"
+    )
+    parser.add_argument("--prompt", type=wording, default=PROMPT)
     parser.add_argument("--prompt-file", metavar="FILE", help="one prompt a line, taken in turn")
     parser.add_argument("--max-tokens", type=count, metavar="N")
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="of each whole answer")
@@ -56,6 +61,7 @@ def run(args: Namespace) -> int:
     """Measure, and print the table. Ctrl-C prints what has been measured."""
     import asyncio
 
+    need_output()
     bench = _Bench(args)
     interrupted = False
     try:
@@ -73,7 +79,7 @@ def run(args: Namespace) -> int:
     for model in told:
         for kind, reason in model.first_reasons.items():
             dim(f"{model.model}: {model.errors[kind]} x {kind}: {reason}")
-    return 130 if interrupted else 0
+    return INTERRUPTED if interrupted else bench.code()
 
 
 class _Bench:
@@ -86,6 +92,7 @@ class _Bench:
         self.samples: dict[str, list[Sample]] = {model: [] for model in self.models}
         self._whole: dict[str, list[Sample]] = {model: [] for model in self.models}
         self._began = time.monotonic()
+        self._failure: UnbrokenError | None = None
         self._given = Parameters()
         if args.max_tokens is not None:
             self._given["max_tokens"] = args.max_tokens
@@ -117,6 +124,12 @@ class _Bench:
 
                 await asyncio.gather(*(job(m, n, stream=w) for m, n, w in jobs))
 
+    def code(self) -> int:
+        """What scripts are told: if no answer came at all, what kept the last one away."""
+        samples = [sample for model in self.models for sample in self.samples[model]]
+        all_failed = all(sample.error for sample in samples)
+        return exit_code(self._failure) if self._failure and all_failed else OK
+
     def figures(self) -> list[Figures]:
         """What has been measured so far."""
         took = time.monotonic() - self._began
@@ -132,6 +145,7 @@ class _Bench:
         except ConfigurationError:
             raise  # a wrong name is wrong for all of them
         except UnbrokenError as error:
+            self._failure = error
             return Sample(error=type(error).__name__, reason=str(error))
 
     async def _streamed(self, client: AsyncClient, model: str, prompt: str, begin: float) -> Sample:

@@ -17,6 +17,7 @@ from unbroken.cli._terminal import (
     add_stats_arguments,
     dim,
     harmless,
+    need_output,
     say_end,
     say_error,
     say_stats,
@@ -48,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Talk until the person leaves, or the pipe ends; then the first failure's code counts."""
+    need_output()
     face = _person() if sys.stdin.isatty() and sys.stdout.isatty() else _Pipe()
     model = choose_model(args, environment())
     if face.present:
