@@ -4,6 +4,7 @@ open is closed. Waits are of half a minute, so that who would wait hangs the tes
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -193,3 +194,36 @@ def test_the_client_holds_no_stream():
         gc.collect()
 
         assert gone() is None
+
+
+@pytest.fixture
+def restless():
+    """Threads take turns at nearly every step."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_no_moment_is_a_wrong_one(restless):
+    caught, ends = [], set()
+
+    def read(stream):
+        try:
+            list(stream)
+        except BaseException as error:
+            caught.append(error)
+            raise
+
+    with Client(transport=SimulatorTransport()) as client:
+        for turn in range(400):
+            stream = client.stream("sim/demo?tokens=2000&tps=1000", "Hi")
+            reading = threading.Thread(target=read, args=[stream], daemon=True)
+            reading.start()
+            time.sleep(turn * 2e-5)
+            stream.close()
+            reading.join()
+            ends.add(stream.response.end)
+
+    assert caught == []
+    assert ends <= {"cancelled", "complete"}

@@ -158,11 +158,14 @@ class _Driver:
     def _step(self) -> list[Event]:
         """Wait for one thing, the connection or more of the answer, and tell the delivery."""
         delivery, now = self.delivery, self._transport.now
+        body = self._body
+        if self._left:  # looked at last: who leaves takes the body away after saying so
+            return []
         try:
-            if self._body is None or not delivery.reading:
+            if body is None or not delivery.reading:
                 self._open()
                 return []
-            data = self._body.read(delivery.deadline)
+            data = body.read(delivery.deadline)
         except TransportError as error:
             return [] if self._left else delivery.lost(error, now())
         return [] if self._left else delivery.feed(data, now())
