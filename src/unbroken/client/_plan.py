@@ -95,11 +95,7 @@ def environment(directory: str = ".") -> dict[str, str]:
     from dotenv import dotenv_values
 
     try:
-        try:
         said = {name: value for name, value in dotenv_values(path).items() if value is not None}
-    except UnicodeDecodeError as error:
-        why = f"{path} is not UTF-8: {error.reason} at byte {error.start}"
-        raise ConfigurationError(why) from error
     except UnicodeDecodeError as error:
         why = f"{path} is not UTF-8: {error.reason} at byte {error.start}"
         raise ConfigurationError(why) from error
