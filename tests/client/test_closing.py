@@ -227,3 +227,15 @@ def test_no_moment_is_a_wrong_one(restless):
 
     assert caught == []
     assert ends <= {"cancelled", "complete"}
+
+
+def test_nor_while_the_connection_is_made(restless, server):
+    with Client(**SETTINGS, **server) as client:
+        for turn in range(150):
+            stream = client.stream("openai/headers", "Hi")
+            reading = threading.Thread(target=list, args=[stream], daemon=True)
+            reading.start()
+            time.sleep(turn * 2e-5)
+            stream.close()
+            reading.join(LONG / 6)
+            assert not reading.is_alive()

@@ -50,10 +50,30 @@ def _reason(error: Exception) -> str:
     return str(error.__cause__ or error.__context__ or error)
 
 
-_WAITING: dict[int, socket.socket] = {}
-"""By the identity of a request: the socket on which somebody waits for its headers."""
+class _Wait:
+    """Somebody opens a request, and waits for its headers once there is a socket. Who gives it up
+    says so before looking for the socket; who waits shows the socket before looking whether it was
+    said. So neither misses the other.
+    """
+
+    def __init__(self) -> None:
+        self.sock: socket.socket | None = None
+        self.over = False
+
+
+_WAITING: dict[int, _Wait] = {}
+"""By the identity of a request."""
 
 _asking = threading.local()
+
+
+@contextmanager
+def _waiting(request: HttpRequest) -> Iterator[None]:
+    _asking.wait = _WAITING[id(request)] = _Wait()
+    try:
+        yield
+    finally:
+        del _WAITING[id(request)]
 
 
 class _Watched:
@@ -62,12 +82,11 @@ class _Watched:
     sock: socket.socket | None
 
     def getresponse(self) -> object:
-        if self.sock is not None:
-            _WAITING[_asking.request] = self.sock
-        try:
-            return super().getresponse()  # type: ignore[misc]  # of the connection it is mixed into
-        finally:
-            _WAITING.pop(_asking.request, None)
+        wait: _Wait = _asking.wait
+        wait.sock = self.sock
+        if wait.over:
+            _hang_up(self.sock)
+        return super().getresponse()  # type: ignore[misc]  # of the connection it is mixed into
 
 
 class _Plain(_Watched, urllib3.connection.HTTPConnection):  # type: ignore[misc]  # getresponse
@@ -182,11 +201,11 @@ class HttpTransport:
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> SyncBody:
         """Send the request; the body's headers have come when this returns."""
-        now, _asking.request = time.monotonic(), id(request)
+        now = time.monotonic()
         timeout = urllib3.Timeout(
             connect=_left(deadlines.connect, now), read=_left(deadlines.headers, now)
         )
-        with _mapped():
+        with _mapped(), _waiting(request):
             return SyncBody(
                 self._pool(request.url).urlopen(
                     request.method,
@@ -211,7 +230,9 @@ class HttpTransport:
     def give_up(self, request: HttpRequest) -> None:
         """End `sleep` or `open` for that request, if another thread waits in it."""
         self._waits.end(request)
-        _hang_up(_WAITING.get(id(request)))
+        if wait := _WAITING.get(id(request)):
+            wait.over = True
+            _hang_up(wait.sock)
 
     def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
         """Start `one`, and `other` if it is needed; see the port."""
