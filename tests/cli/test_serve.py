@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 
@@ -63,6 +65,17 @@ def test_it_says_where_it_is_when_it_is_there(started):
     assert said.startswith(f"answers on http://127.0.0.2:{port}")
     with urllib.request.urlopen(f"http://127.0.0.2:{port}/healthz") as answer:
         assert answer.status == 200
+
+
+def test_a_closed_standard_output_is_no_hindrance(env, tmp_path):
+    port = free_port()
+    close = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    serve = ["-m", "unbroken", "serve", "--port", str(port), "--store", "memory:"]
+    with subprocess.Popen([sys.executable, "-c", close, *serve], cwd=tmp_path, env=env) as server:
+        assert ready(port)["status"] == "ok"
+        server.terminate()
+
+        assert server.wait(20) == 0
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")

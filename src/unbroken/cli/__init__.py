@@ -89,8 +89,12 @@ class _Version(argparse.Action):
 
 def _stand_in_for_closed() -> None:
     """What is written to a closed standard error goes nowhere: Python would take standard output
-    instead. A closed standard input is empty.
+    instead. A closed standard input is empty. Their numbers are taken, lest a socket get one:
+    whoever writes to descriptor 2 would write to a reader, and uvloop ends the process.
     """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
     if sys.stdin is None:
         sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # to the end
     if sys.stderr is None:
