@@ -46,7 +46,9 @@ class ToolResult(Struct, frozen=True, tag="tool_result"):
 
 
 class Reasoning(Struct, frozen=True, tag="reasoning"):
-    """Reasoning of an earlier turn; only sent back where its `signature` is wanted."""
+    """Reasoning of an earlier turn. It is only sent back where it is wanted: signed, by Anthropic's
+    models, and with the tool calls that it led to, by DeepSeek.
+    """
 
     text: str
     signature: str = ""
@@ -244,6 +246,7 @@ class ChatMessage(Struct, omit_defaults=True):
     content: str | list[ChatPart] | UnsetType | None = UNSET
     tool_calls: list[ChatToolCall] | None = None
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
 
 
 def message_from_chat(chat: ChatMessage) -> Message:
@@ -252,7 +255,8 @@ def message_from_chat(chat: ChatMessage) -> Message:
         if not chat.tool_call_id:
             raise msgspec.ValidationError("a tool message needs `tool_call_id`")
         return Message("tool", (ToolResult(chat.tool_call_id, _plain(chat.content)),))
-    parts = [*_parts(chat.content)]
+    parts: list[Part] = [Reasoning(chat.reasoning_content)] if chat.reasoning_content else []
+    parts += _parts(chat.content)
     parts += [ToolUse(c.id, c.function.name, c.function.arguments) for c in chat.tool_calls or ()]
     if not parts and not isinstance(chat.content, str):
         raise msgspec.ValidationError("a message needs `content` or `tool_calls`")

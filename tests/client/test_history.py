@@ -142,10 +142,13 @@ def test_an_answer_is_kept_with_its_calls_and_its_signed_thoughts():
     assert history.messages[-1] == Message("assistant", kept)
 
 
-def test_thoughts_without_a_signature_are_not_kept():
-    history = History().plus(said("user", "q")).answered(answer("so", reasoning="hm"))
+def test_thoughts_without_a_signature_are_kept_with_the_calls_that_they_led_to_and_only_so():
+    asked = History().plus(said("user", "q"))
+    history = asked.answered(answer("so", reasoning="hm"))
+    calling = asked.answered(answer("", [ToolCall("1", "f", {})], reasoning="hm"))
 
     assert history.messages[-1] == said("assistant", "so")
+    assert calling.messages[-1] == Message("assistant", (Reasoning("hm"), ToolUse("1", "f", "{}")))
 
 
 def test_a_refusal_is_what_was_said():

@@ -8,7 +8,7 @@ import pytest
 from unbroken import Client
 from unbroken.engine.policy import RecoveryPolicy
 from unbroken.errors import AuthenticationFailed, NotFound
-from unbroken.messages import Message, Request, Text
+from unbroken.messages import Message, Request, Text, messages_from
 from unbroken.providers import contract, registry
 from unbroken.providers.base import BearerKey, Prefill, Provider
 from unbroken.simulator.scenario import Fault, Scenario
@@ -210,6 +210,39 @@ def test_mistral_has_another_name_for_the_seed():
     _, body = told(registry.provider("mistral"), question(seed=3))
 
     assert (body.get("random_seed"), body.get("seed")) == (3, None)
+
+
+def test_deepseek_gets_the_thoughts_behind_tool_calls_back_and_nobody_else_does():
+    """Its API refuses a turn that called tools without them, also if there were none
+    (api-docs.deepseek.com/guides/thinking_mode, tool calls).
+    """
+    calling = [
+        {"role": "user", "content": "How is Rome?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "A city.",
+            "tool_calls": [{"id": "1", "type": "function", "function": CALLED}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "sunny"},
+        {"role": "assistant", "content": "Sunny.", "reasoning_content": "Not needed."},
+        {"role": "user", "content": "And Oslo?"},
+    ]
+    turns = messages_from(calling)
+    thoughtless = (turns[0], Message("assistant", turns[1].parts[1:]), *turns[2:])
+
+    assert thoughts("deepseek", turns) == [None, "A city.", None, None, None]
+    assert thoughts("deepseek", thoughtless) == [None, "", None, None, None]
+    assert thoughts("openai", turns) == [None] * 5
+
+
+CALLED = {"name": "get_weather", "arguments": '{"city":"Rome"}'}
+
+
+def thoughts(name, turns):
+    request = Request(model="m", messages=turns)
+    _, body = told(registry.provider(name), request)
+    return [message.get("reasoning_content") for message in body["messages"]]
 
 
 CONTINUED = {"continue_final_message": True, "add_generation_prompt": False}

@@ -206,11 +206,12 @@ def _message(said: Said | ToolResult) -> Message:
 
 
 def _parts(response: Response) -> Iterator[Part]:
-    """A whole answer as the parts of a message. Thoughts are only sent back where they are
-    signed, which is where providers want them.
+    """A whole answer as the parts of a message. Thoughts are kept where some provider wants them
+    back: signed ones, and those behind tool calls.
     """
     first, said = response.choices[0], [*_text(response)]
-    if first.reasoning_signature and (said or response.tool_calls):
+    wanted = first.reasoning_signature or (first.reasoning and response.tool_calls)
+    if wanted and (said or response.tool_calls):
         yield Reasoning(first.reasoning, first.reasoning_signature)
     yield from said
     for call in response.tool_calls:

@@ -77,12 +77,17 @@ def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
     for message in messages:
         role = "assistant" if message.role == "assistant" else "user"
-        blocks = [_block(part) for part in message.parts]
+        blocks = [_block(part) for part in message.parts if not _unproven(part)]
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         else:
             turns.append({"role": role, "content": blocks})
     return turns
+
+
+def _unproven(part: Part) -> bool:
+    """Thoughts of a model that doesn't sign them: no model of Bedrock's wants them back."""
+    return isinstance(part, Reasoning) and not part.signature
 
 
 def _block(part: Part) -> dict[str, Any]:

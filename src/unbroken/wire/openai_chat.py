@@ -16,6 +16,8 @@ from unbroken.events import (
 )
 from unbroken.messages import (
     ChatMessage,
+    Message,
+    Reasoning,
     Request,
     Tool,
     ToolChoice,
@@ -98,6 +100,7 @@ class OpenAIChat(Struct, frozen=True):
     finish reason. `unknown` lists parameters this server can't express; `renamed` gives those it
     has by another name. `usage_option`: whether usage has to be asked for. When the request begins
     the answer, `prefix_message` is added to its last message and `prefix_body` to the body.
+    `thoughts_with_calls`: a turn that called tools is refused without what led to it.
     """
 
     max_tokens: str = "max_tokens"
@@ -107,10 +110,11 @@ class OpenAIChat(Struct, frozen=True):
     usage_option: bool = True
     prefix_message: dict[str, Any] = {}
     prefix_body: dict[str, Any] = {}
+    thoughts_with_calls: bool = False
 
     def encode_request(self, request: Request) -> bytes:
         """The body of POST /chat/completions."""
-        body: dict[str, Any] = {"model": request.model, "messages": _messages(request)}
+        body: dict[str, Any] = {"model": request.model, "messages": self._messages(request)}
         for name in _SAME_NAME:
             value = getattr(request, name)
             if value is not None:
@@ -123,6 +127,15 @@ class OpenAIChat(Struct, frozen=True):
             body["messages"][-1] |= self.prefix_message
             body |= self.prefix_body
         return _encode(body | _tools(request) | self._streaming(request) | request.extra)
+
+    def _messages(self, request: Request) -> list[dict[str, Any]]:
+        shaped = []
+        for message in request.messages:
+            said = message_to_chat(message)
+            if self.thoughts_with_calls and "tool_calls" in said[-1]:
+                said[-1]["reasoning_content"] = _thoughts(message)
+            shaped += said
+        return shaped
 
     def _streaming(self, request: Request) -> dict[str, Any]:
         if not request.stream:
@@ -173,8 +186,8 @@ class OpenAIChat(Struct, frozen=True):
         return _encode(error_body(error))
 
 
-def _messages(request: Request) -> list[dict[str, Any]]:
-    return [shaped for message in request.messages for shaped in message_to_chat(message)]
+def _thoughts(message: Message) -> str:
+    return "".join(part.text for part in message.parts if isinstance(part, Reasoning))
 
 
 def _tools(request: Request) -> dict[str, Any]:
