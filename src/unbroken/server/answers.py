@@ -35,6 +35,7 @@ from unbroken.server.records import (
     failure_of,
     fault_of,
     final_to,
+    left,
 )
 from unbroken.stores.base import Created, End, Lease, NewStream, Store, StreamInfo
 
@@ -140,10 +141,9 @@ class Answers:
         await self.store.cancel(stream)
 
     async def follow(self, stream: str, after: int) -> AsyncGenerator[list[Batch] | End, None]:
-        """What stands behind `after`, then what comes, then the end.
-
-        What can't be read any more has failed for its reader. If the store is away, following just
-        stops, as after any cut: whoever comes back finds what is there.
+        """What stands behind `after`, then what comes, then an end in any case: the answer's own,
+        or that of a reader who is let go (LEFT), because this process closes or the store is away.
+        What can't be read any more has failed for its reader.
         """
         after = max(after, 1)  # the first record is the question
         self.readers.enter(stream)
@@ -160,10 +160,12 @@ class Answers:
                     return
                 else:
                     await self._more(stream, after)
+            yield left(stream, "this server is restarting")
         except (StreamMissing, OffsetUnknown) as error:
             yield End("failed", final_to(Final(state="failed", error=failure_of(error))))
         except StoreError as error:
             line("store away", stream=stream, error=str(error))
+            yield left(stream, "the store does not answer")
         finally:
             self.readers.leave(stream)
 

@@ -127,13 +127,25 @@ def failure_of(error: UnbrokenError) -> Failure:
     return Failure(kind, said)
 
 
+LEFT = "left"
+"""The state of an end that is none of the answer's: its reader is let go in the middle of it."""
+
+
+def left(stream: str, why: str) -> End:
+    """The end for a reader that is let go. Most dialects have no way back to an answer, so that
+    they must say so, or half of it is taken for the whole.
+    """
+    said = f"{why}; the answer goes on as {stream}"
+    failure = Failure("Overloaded", said, 503, "overloaded_error", retry_after=1.0)
+    return End(LEFT, final_to(Final(state=LEFT, error=failure)))
+
+
 def broken_by(end: End) -> ProviderError | None:
     """What a dialect has to say of an end: nothing, unless the answer failed or was cancelled.
 
-    "left" is the end of a reader that is let go, and of no answer. 499 is nginx's number for a
-    request that was given up; it is none that SDKs try again.
+    499 is nginx's number for a request that was given up; it is none that SDKs try again.
     """
-    if end.state in {"failed", "left"}:
+    if end.state in {"failed", LEFT}:
         return error_of(final_from(end.final).error)
     if end.state == "cancelled":
         return error_class(499)("the answer was stopped", status=499, code="cancelled")

@@ -27,19 +27,16 @@ from unbroken.events import Notice
 from unbroken.messages import Request
 from unbroken.response import Response
 from unbroken.server.feed import gone
-from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
+from unbroken.server.gateway import STREAM_HEADER, gateway_of
 from unbroken.server.live import Batch
 from unbroken.server.log import LOGGER
 from unbroken.server.records import (
-    Failure,
-    Final,
     broken_by,
     error_of,
     failure_of,
     fault_of,
-    final_to,
 )
-from unbroken.stores.base import BEGINNING, Created, End, Offset
+from unbroken.stores.base import BEGINNING, Created, End
 from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
 
@@ -109,35 +106,12 @@ def number(said: str) -> int:
     return int(said)
 
 
-async def to_the_end(server: Gateway, stream: str, after: Offset = BEGINNING) -> Followed:
-    """What stands behind `after`, to an end in any case: most dialects have no way back to an
-    answer, so a reader that is let go in the middle must hear so, and never takes half of it for
-    the whole.
-    """
-    followed = server.answers.follow(stream, after)
-    try:
-        async for item in followed:
-            yield item
-            if isinstance(item, End):
-                return
-        yield _let_go(server, stream)
-    finally:
-        await followed.aclose()
-
-
-def _let_go(server: Gateway, stream: str) -> End:
-    why = "this server is restarting" if server.answers.closing else "the store does not answer"
-    said = f"{why}; the answer goes on as {stream}"
-    failure = Failure("Overloaded", said, 503, "overloaded_error", retry_after=1.0)
-    return End("left", final_to(Final(state="left", error=failure)))
-
-
 async def begun(http: HttpRequest, stream: str) -> Followed:
     """An answer to be streamed, when there is a word of it or a heartbeat is due. Raises what
     broke it before: that can still be a status.
     """
     server = gateway_of(http)
-    followed = to_the_end(server, stream)
+    followed = server.answers.follow(stream, BEGINNING)
     first = asyncio.ensure_future(_first_word(followed))
     await while_there(http, first, server.settings.heartbeat)
     if first.done() and isinstance(end := first.result(), End) and (error := broken_by(end)):
@@ -165,7 +139,7 @@ async def _from(first: "asyncio.Future[list[Batch] | End]", followed: Followed) 
 
 async def folded(http: HttpRequest, stream: str, choices: int) -> Accumulator:
     """A whole answer, waited for while its reader is there. Raises what broke it."""
-    fold, followed = Accumulator(choices), to_the_end(gateway_of(http), stream)
+    fold, followed = Accumulator(choices), gateway_of(http).answers.follow(stream, BEGINNING)
     reading = asyncio.ensure_future(_fold(followed, fold))
     await while_there(http, reading)
     if error := broken_by(reading.result()):
@@ -179,7 +153,7 @@ async def _fold(followed: Followed, fold: Accumulator) -> End:
             return item
         for batch in item:
             fold.add(batch.events)
-    raise AssertionError("what is followed to the end has one")
+    raise AssertionError("what is followed has an end")
 
 
 async def while_there(

@@ -20,8 +20,8 @@ from unbroken.messages import Request
 from unbroken.response import Response
 from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
 from unbroken.server.live import Batch
-from unbroken.server.records import asked_from, broken_by, events_from
-from unbroken.server.speak import Followed, begun, careful, folded, number, to_the_end
+from unbroken.server.records import LEFT, asked_from, broken_by, events_from
+from unbroken.server.speak import Followed, begun, careful, folded, number
 from unbroken.stores.base import BEGINNING, End, StreamInfo
 from unbroken.wire.codec import Frame, FrameWriter
 from unbroken.wire.openai_responses import CODEC
@@ -42,7 +42,7 @@ async def _create(http: HttpRequest) -> HttpResponse:
     )
     stream = created.stream
     if asked.stream:
-        followed = await (_to_the_end if background else begun)(http, stream.id)
+        followed = await (_followed if background else begun)(http, stream.id)
         return server.feed(_events(followed, stream, asked, -1), stream.id)
     if not background:
         await folded(http, stream.id, 1)
@@ -63,9 +63,9 @@ _OURS = frozenset({"background", "store", "previous_response_id"})
 """What the gateway does itself, or can't do at another provider."""
 
 
-async def _to_the_end(http: HttpRequest, stream: str) -> Followed:
+async def _followed(http: HttpRequest, stream: str) -> Followed:
     """A background answer is there whatever becomes of it: its errors are events."""
-    return to_the_end(gateway_of(http), stream)
+    return gateway_of(http).answers.follow(stream, BEGINNING)
 
 
 @careful
@@ -77,7 +77,7 @@ async def _retrieve(http: HttpRequest) -> HttpResponse:
     records = await server.answers.records(stream.id)
     asked = _asked(records[0])
     seen = _seen(http, stream, asked, records[1:])
-    followed = to_the_end(server, stream.id)
+    followed = server.answers.follow(stream.id, BEGINNING)
     return server.feed(_events(followed, stream, asked, seen), stream.id)
 
 
@@ -121,7 +121,7 @@ async def _events(
     try:
         async for item in followed:
             frames = [f for f in _frames(writer, item, stream.id) if _after(f, seen)]
-            if isinstance(item, End) and item.state == "left":
+            if isinstance(item, End) and item.state == LEFT:
                 frames = [_unnumbered(frame) for frame in frames]
             if said := b"".join(map(CODEC.encode_frame, frames)):
                 yield said

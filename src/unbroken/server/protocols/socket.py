@@ -23,8 +23,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from unbroken.errors import BadRequest, UnbrokenError
 from unbroken.server.gateway import Gateway, has_ended
 from unbroken.server.live import Batch
-from unbroken.server.records import broken_by
-from unbroken.server.speak import DIGITS, as_refusal, to_the_end
+from unbroken.server.records import LEFT, broken_by
+from unbroken.server.speak import DIGITS, as_refusal
 from unbroken.stores.base import End
 from unbroken.wire.openai_chat import CODEC
 
@@ -121,7 +121,7 @@ class _Conversation:
         task.add_done_callback(lambda _: self._followed.pop(stream, None))
 
     async def _tell(self, stream: str, after: int) -> None:
-        followed = to_the_end(self._server, stream, after)
+        followed = self._server.answers.follow(stream, after)
         try:
             async for item in followed:
                 await self._pass_on(stream, item)
@@ -133,7 +133,7 @@ class _Conversation:
             for batch in item:
                 told = {"type": "events", "stream": stream, "offset": batch.offset}
                 await self._say({**told, "events": Raw(batch.data)})
-        elif item.state == "left" and (error := broken_by(item)):
+        elif item.state == LEFT and (error := broken_by(item)):
             await self._refuse(Wish("follow", stream=stream), error)
         else:
             final = Raw(item.final or b"{}")

@@ -19,7 +19,7 @@ from unbroken.errors import BadRequest, LocalProtocolError
 from unbroken.messages import Prompt, Request, Text, messages_from
 from unbroken.server.feed import STREAMING
 from unbroken.server.gateway import Gateway, gateway_of, has_ended
-from unbroken.server.records import broken_by
+from unbroken.server.records import LEFT, broken_by
 from unbroken.server.speak import careful, number
 from unbroken.server.sse import Texts, failure
 from unbroken.stores.base import End
@@ -125,6 +125,8 @@ async def _texts(server: Gateway, stream: str, after: int) -> AsyncGenerator[byt
 
 
 def _end(end: End, id: str) -> bytes:
+    if end.state == LEFT:
+        return b""  # the body just ends, as after any cut, and browsers come back
     error = broken_by(end)
     told = b"" if error is None else failure(error)
     return told + sse.encode(Frame(b"[DONE]", id=id))

@@ -26,7 +26,7 @@ from unbroken.messages import message_to_chat
 from unbroken.response import Choice
 from unbroken.server.gateway import Gateway, gateway_of, has_ended
 from unbroken.server.live import Batch
-from unbroken.server.records import asked_from, final_from
+from unbroken.server.records import LEFT, asked_from, final_from
 from unbroken.server.speak import careful, number
 from unbroken.stores.base import Search, StreamInfo
 from unbroken.wire import sse
@@ -105,7 +105,7 @@ async def _events(server: Gateway, stream: str, after: int) -> AsyncGenerator[by
             if isinstance(item, list):
                 yield b"".join(_frame(batch) for batch in item)
                 after = item[-1].offset
-            else:
+            elif item.state != LEFT:  # whose body just ends, as after any cut: readers come back
                 yield sse.encode(Frame(item.final or b"{}", event="end", id=str(after + 1)))
     finally:
         await followed.aclose()
