@@ -4,12 +4,13 @@ It is an extra (`unbroken[prices]`) and is imported at the first question. Where
 model is missing the answer is None: never a guess.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from unbroken.events import Usage
 
 
+@lru_cache(maxsize=256)  # an answer is priced wherever it is told of, and each time costs 0.1 ms
 def quote(provider: str, model: str, usage: Usage) -> float | None:
     """The price in USD, or None where it is not known."""
     prices = _prices()
@@ -39,6 +40,11 @@ def context_window(provider: str, model: str) -> int | None:
     except LookupError:
         return None
     return found.context_window if isinstance(found.context_window, int) else None
+
+
+def load() -> None:
+    """Read the list now, for instance in a thread: half a second that no answer then waits for."""
+    context_window("openai", "")
 
 
 @cache

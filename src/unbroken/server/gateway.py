@@ -37,6 +37,7 @@ from unbroken.errors import (
     error_class,
 )
 from unbroken.messages import Request
+from unbroken.metrics import prices
 from unbroken.metrics.answered import Answered, Observer, tell
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
@@ -116,6 +117,7 @@ class Gateway:
         self._logged = Logged(self.guard if authenticate is None else self._app)
         self._starting = asyncio.Lock()
         self._started = False
+        self._loading: asyncio.Task[None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -128,12 +130,14 @@ class Gateway:
         async with self._starting:
             if not self._started:
                 await self.answers.__aenter__()
+                self._loading = asyncio.create_task(asyncio.to_thread(prices.load))
                 self._started = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._started:
             self._started = False
+            await self._loading
             await self.keys.accounts.close()
             await self.answers.__aexit__()
 
