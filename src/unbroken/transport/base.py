@@ -14,12 +14,17 @@ from msgspec import Struct
 
 
 class HttpRequest(Struct, frozen=True):
-    """One HTTP request. Header names are in lower case; their values show keys, `repr` does not."""
+    """One HTTP request. Header names are in lower case; their values show keys, `repr` does not.
+
+    `given_up` is said before anybody looks for the wait to be ended, and looked at after a wait can
+    be found: so that of two threads neither misses the other.
+    """
 
     method: str
     url: str
     headers: dict[str, str]
     body: bytes = b""
+    given_up: bool = False
 
     def __repr__(self) -> str:
         named = ", ".join(self.headers)

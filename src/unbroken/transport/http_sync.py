@@ -53,12 +53,12 @@ def _reason(error: Exception) -> str:
 class _Wait:
     """Somebody opens a request, and waits for its headers once there is a socket. Who gives it up
     says so before looking for the socket; who waits shows the socket before looking whether it was
-    said. So neither misses the other.
+    said.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
         self.sock: socket.socket | None = None
-        self.over = False
 
 
 _WAITING: dict[int, _Wait] = {}
@@ -69,7 +69,7 @@ _asking = threading.local()
 
 @contextmanager
 def _waiting(request: HttpRequest) -> Iterator[None]:
-    _asking.wait = _WAITING[id(request)] = _Wait()
+    _asking.wait = _WAITING[id(request)] = _Wait(request)
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ class _Watched:
     def getresponse(self) -> object:
         wait: _Wait = _asking.wait
         wait.sock = self.sock
-        if wait.over:
+        if wait.request.given_up:
             _hang_up(self.sock)
         return super().getresponse()  # type: ignore[misc]  # of the connection it is mixed into
 
@@ -231,7 +231,6 @@ class HttpTransport:
         """End `sleep` or `open` for that request, if another thread waits in it."""
         self._waits.end(request)
         if wait := _WAITING.get(id(request)):
-            wait.over = True
             _hang_up(wait.sock)
 
     def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:

@@ -9,7 +9,14 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from msgspec.structs import force_setattr
+
 from unbroken.transport.base import HttpRequest
+
+
+def give_up(request: HttpRequest) -> None:
+    """Say that nobody waits for it any more: the one thing of a request that changes."""
+    force_setattr(request, "given_up", True)
 
 
 class Waits:
@@ -21,13 +28,16 @@ class Waits:
     def sleep(self, seconds: float, request: HttpRequest | None) -> bool:
         """Wait. Whether it was ended before its time."""
         bell = self._bells[id(request)] = threading.Event()
+        if request is not None and request.given_up:
+            bell.set()
         try:
             return bell.wait(seconds)
         finally:
             self._bells.pop(id(request), None)
 
     def end(self, request: HttpRequest) -> None:
-        """End the wait for that request, if there is one."""
+        """End the wait for that request, or the next one."""
+        give_up(request)
         if bell := self._bells.get(id(request)):
             bell.set()
 
