@@ -1,5 +1,6 @@
-"""Closing a stream or a client while somebody reads: the reader's loop ends at once, and what was
-open is closed. Waits are of half a minute, so that who would wait hangs the test.
+"""Closing a stream or a client while somebody reads, or aborting it: the reader's loop ends at once,
+whatever it waits for (a pause between attempts, the headers, more of the answer), and what was open
+is closed. Waits are of half a minute, so that who would wait hangs the test.
 """
 
 import asyncio
@@ -47,23 +48,32 @@ def world(kind, server, transport):
 
 anywhere = pytest.mark.parametrize("kind", ["http", "simulator"])
 whatever = pytest.mark.parametrize("model", SCENARIOS)
-whoever = pytest.mark.parametrize("closed", ["stream", "client"])
+whichever = pytest.mark.parametrize(
+    ("ends", "hedge_after"),
+    [("stream", None), ("client", None), ("abort", None), ("abort", 0.05)],
+    ids=["stream", "client", "abort", "abort-hedged"],
+)
+
+
+def way(ends, stream, client):
+    """What ends the stream."""
+    return {"stream": stream.close, "client": client.close, "abort": stream.abort}[ends]
 
 
 @anywhere
 @whatever
-@whoever
-def test_under_a_task_that_reads(server, kind, model, closed):
+@whichever
+def test_under_a_task_that_reads(server, kind, model, ends, hedge_after):
     async def main():
         client = AsyncClient(**SETTINGS, **world(kind, server, AsyncSimulatorTransport))
-        stream = client.stream(f"openai/{model}", "Hi")
+        stream = client.stream(f"openai/{model}", "Hi", hedge_after=hedge_after)
 
         async def read():
             return [event async for event in stream]
 
         reading = asyncio.create_task(read())
         await asyncio.sleep(0.3)
-        await {"stream": stream, "client": client}[closed].close()
+        await way(ends, stream, client)()
         await reading
         await client.close()
         return stream.response
@@ -71,12 +81,8 @@ def test_under_a_task_that_reads(server, kind, model, closed):
     assert asyncio.run(main()).end == "cancelled"
 
 
-@anywhere
-@whatever
-@whoever
-def test_under_a_thread_that_reads(server, kind, model, closed):
-    client, caught = Client(**SETTINGS, **world(kind, server, SimulatorTransport)), []
-    stream = client.stream(f"openai/{model}", "Hi")
+def reader(stream, caught):
+    """A thread that reads; what it meets is `caught`."""
 
     def read():
         try:
@@ -87,8 +93,18 @@ def test_under_a_thread_that_reads(server, kind, model, closed):
 
     reading = threading.Thread(target=read, daemon=True)
     reading.start()
+    return reading
+
+
+@anywhere
+@whatever
+@whichever
+def test_under_a_thread_that_reads(server, kind, model, ends, hedge_after):
+    client, caught = Client(**SETTINGS, **world(kind, server, SimulatorTransport)), []
+    stream = client.stream(f"openai/{model}", "Hi", hedge_after=hedge_after)
+    reading = reader(stream, caught)
     time.sleep(0.3)
-    {"stream": stream, "client": client}[closed].close()
+    way(ends, stream, client)()
     reading.join()
     client.close()
 
@@ -207,19 +223,10 @@ def restless():
 
 def test_no_moment_is_a_wrong_one(restless):
     caught, ends = [], set()
-
-    def read(stream):
-        try:
-            list(stream)
-        except BaseException as error:
-            caught.append(error)
-            raise
-
     with Client(transport=SimulatorTransport()) as client:
         for turn in range(400):
             stream = client.stream("sim/demo?tokens=2000&tps=1000", "Hi")
-            reading = threading.Thread(target=read, args=[stream], daemon=True)
-            reading.start()
+            reading = reader(stream, caught)
             time.sleep(turn * 2e-5)
             stream.close()
             reading.join()
@@ -230,12 +237,14 @@ def test_no_moment_is_a_wrong_one(restless):
 
 
 def test_nor_while_the_connection_is_made(restless, server):
+    caught = []
     with Client(**SETTINGS, **server) as client:
         for turn in range(150):
             stream = client.stream("openai/headers", "Hi")
-            reading = threading.Thread(target=list, args=[stream], daemon=True)
-            reading.start()
+            reading = reader(stream, caught)
             time.sleep(turn * 2e-5)
             stream.close()
             reading.join(LONG / 6)
             assert not reading.is_alive()
+
+    assert caught == []

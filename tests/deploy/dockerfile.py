@@ -123,7 +123,7 @@ class Image:
 
     def _unknown(self, word):
         def refuse(argument):
-            raise NotImplementedError(f"{word} {argument}")
+            raise ValueError(f"an instruction that is not followed here: {word} {argument}")
 
         return refuse
 

@@ -138,3 +138,18 @@ def test_a_gateway_that_closes_takes_no_new_questions():
             return await gateway.answers.store.find("")
 
     assert asyncio.run(main()).streams == []
+
+
+@pytest.mark.parametrize("fault", [Overloaded("full"), RuntimeError("nobody thought of that")])
+def test_who_is_not_let_in_leaves_nothing_that_could_be_taken_over(fault):
+    async def refuse():
+        raise fault
+
+    async def main():
+        store = MemoryStore()
+        async with Answers(store, AsyncClient()) as answers:
+            with pytest.raises(type(fault)):
+                await answers.start(ASKED, admit=refuse)
+            return (await store.find("")).streams, answers.producers
+
+    assert asyncio.run(main()) == ([], {})

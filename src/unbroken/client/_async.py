@@ -6,11 +6,11 @@ from typing import Any, Self, Unpack
 from weakref import WeakValueDictionary
 
 from unbroken.client._map import AsyncPrompts, Results, map_async
-from unbroken.client._plan import Models, OneOrEach, Parameters, host, plan, settings
+from unbroken.client._plan import Models, OneOrEach, Parameters, closed, host, plan, settings
 from unbroken.engine.delivery import Delivery
 from unbroken.engine.health import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
-from unbroken.errors import LocalProtocolError, TransportError
+from unbroken.errors import TransportError
 from unbroken.events import Event, TextDelta
 from unbroken.messages import Prompt
 from unbroken.metrics.answered import Observer, Watch
@@ -263,7 +263,7 @@ class AsyncClient:
             async for _ in stream.batches():
                 pass
         if stream.response.end == "cancelled":
-            raise _closed(stream.response)
+            raise closed(stream.response)
         return stream.response
 
     async def map(
@@ -310,7 +310,7 @@ class AsyncClient:
     def _transport(self, providers: Sequence[Provider]) -> AsyncTransport:
         """The world of a route: the network, this process, or both."""
         if self._closed:
-            raise _closed(Response())
+            raise closed(Response())
         if self._given is not None:
             return self._given
         inside = {host(p): self._kind(p.name, p.in_process.aio) for p in providers if p.in_process}
@@ -323,13 +323,6 @@ class AsyncClient:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
-
-
-def _closed(response: Response) -> LocalProtocolError:
-    """What is said of a question to a client that is closed, or while it is being answered."""
-    error = LocalProtocolError("the client is closed", hint="Ask while it is open.")
-    error.response = response
-    return error
 
 
 def _http() -> AsyncTransport:

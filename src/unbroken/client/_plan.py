@@ -35,7 +35,7 @@ from unbroken.metrics.answered import Observer, Watch
 from unbroken.metrics.prices import context_window, quote
 from unbroken.providers import registry
 from unbroken.providers.base import Provider
-from unbroken.response import unpriced
+from unbroken.response import Response, unpriced
 from unbroken.structured import output_format
 
 
@@ -200,6 +200,13 @@ def _price(name: str, model: str, usage: Usage) -> float | None:
         if registry.provider(name).in_process
         else quote(name, model, usage)
     )
+
+
+def closed(response: Response) -> LocalProtocolError:
+    """What is said of a question to a client that is closed, or while it is being answered."""
+    error = LocalProtocolError("the client is closed", hint="Ask while it is open.")
+    error.response = response
+    return error
 
 
 def host(provider: Provider) -> str:

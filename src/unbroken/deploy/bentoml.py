@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from unbroken.client._async import AsyncStream
 from unbroken.errors import UnbrokenError
-from unbroken.server.feed import STREAMING
+from unbroken.server.feed import STREAMING, gone
 from unbroken.server.records import error_of, failure_of
 
 LOGGER = logging.getLogger("unbroken.deploy")
@@ -68,18 +68,18 @@ async def texts(stream: AsyncStream, ctx: Context) -> AsyncGenerator[str, None]:
     """
     head, begun = ctx.response, False
     head.headers.update({"content-type": "text/plain; charset=utf-8", **STREAMING})
-    gone = asyncio.ensure_future(_gone(ctx.request))
+    leaving = asyncio.ensure_future(gone(ctx.request.receive))
     try:
         async with stream:
             pieces = stream.text
-            while (text := await _unless(gone, anext(pieces, None))) is not None:
+            while (text := await _unless(leaving, anext(pieces, None))) is not None:
                 begun = True
                 yield text
     except UnbrokenError as error:
         LOGGER.warning("%s", error)
         yield mark(error) if begun else _refused(error, head)
     finally:
-        gone.cancel()
+        leaving.cancel()
 
 
 def mark(error: UnbrokenError) -> str:
@@ -96,19 +96,13 @@ def _refused(error: UnbrokenError, head: Answering) -> str:
     return f"{error}\n"
 
 
-async def _unless(gone: asyncio.Future[None], piece: Awaitable[str | None]) -> str | None:
+async def _unless(leaving: asyncio.Future[None], piece: Awaitable[str | None]) -> str | None:
     """The piece when it comes; None if the reader has gone, and nothing is read any more."""
     reading = asyncio.ensure_future(piece)
     try:
-        await asyncio.wait((reading, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
         text = reading.result() if reading.done() else None
-        return None if gone.done() else text
+        return None if leaving.done() else text
     finally:
         if reading.cancel():  # it was still under way
             await asyncio.wait((reading,))
-
-
-async def _gone(request: Asking) -> None:
-    """Returns when the reader has left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -186,12 +186,11 @@ class Delivery:
         self._go(State.OPENING)
         wait = course.enter(now)
         before, self._try = self._try, Try(course.question, course.way.how, now, wait)
-        http = course.request(self._try, before)
+        # of its own, even if the same is asked twice: so that each can be given up by itself
+        http = msgspec.structs.replace(course.request(self._try, before))
         self._notices = course.resumed() or self._notices
         deadlines = self._clocks.attempt(now + wait, now, course.patience(now))
-        return Next(
-            msgspec.structs.replace(http), wait, deadlines
-        )  # of its own: to be given up by itself
+        return Next(http, wait, deadlines)
 
     def opened(self, status: int, headers: Mapping[str, str], now: float) -> None:
         """The headers of the answer are there."""

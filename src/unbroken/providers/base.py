@@ -93,8 +93,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     names that certainly are this provider's, so that they work without `name/`. `base_url_env`
     is the variable that moves it elsewhere; the official SDKs read the same ones. `host_env` is
     one that holds a host instead, as `server_at` reads it. `other_key_env` is a second name of the
-    key's variable. `models_path` lists the models; "" where
-    no such list is. `local`: a server on one's own machine, which is there when it listens.
+    key's variable. `models_path` lists the models; "" where no such list is. `local`: a server on
+    one's own machine, which is there when it listens.
     """
 
     name: str

@@ -13,13 +13,7 @@ from typing import Self
 
 from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._plan import Parameters
-from unbroken.errors import (
-    OffsetConflict,
-    OffsetUnknown,
-    StoreError,
-    StreamMissing,
-    UnbrokenError,
-)
+from unbroken.errors import OffsetConflict, OffsetUnknown, StoreError, StreamMissing
 from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd
 from unbroken.server.live import Batch
 from unbroken.server.log import LOGGER, line
@@ -129,7 +123,7 @@ class Answers:
     async def _let_in(self, stream: str, admit: Callable[[], Awaitable[None]]) -> None:
         try:
             await admit()
-        except (UnbrokenError, asyncio.CancelledError):
+        except BaseException:  # also a fault of ours: nobody may take it over unadmitted
             await self.store.delete(stream)
             raise
 

@@ -13,6 +13,7 @@ import pkgutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Self
 
 import msgspec
@@ -193,10 +194,7 @@ class Gateway:
         if not once:  # what can't be a repeat is refused before anything is stored
             self.keys.check(caller)
 
-        async def admit() -> None:
-            if self._authenticate is None:
-                await self.keys.admit(caller)
-
+        admit = partial(self.keys.admit, caller) if self._authenticate is None else None
         created = await self.answers.start(asked, caller.owner, once, _labels(asked), admit)
         return created if created.fresh else await self._same(asked, created)
 
@@ -264,8 +262,8 @@ class Gateway:
         """An answer is over."""
         told = Answered(
             model=asked.models[0],
-            state=outcome.state,
-            reason=outcome.reason,
+            state=outcome.final.state,
+            reason=outcome.final.reason,
             response=outcome.response,
             metrics=outcome.metrics,
             request=asked.request,
@@ -274,7 +272,7 @@ class Gateway:
         tell(self._observers, told)
         write_answer(asked, stream, told, content=self.settings.log_content)
         if asked.owner and self._authenticate is None:
-            await self.keys.note_answer(asked.owner, asked.request, outcome.response)
+            await self.keys.note_answer(asked.owner, outcome.final.usage, outcome.final.cost)
 
     async def body(self, http: HttpRequest) -> bytes:
         """The body of a request; BadRequest (413) past the limit."""

@@ -19,10 +19,8 @@ from unbroken.errors import (
     QuotaExhausted,
     StreamMissing,
 )
-from unbroken.messages import Request
-from unbroken.response import Response
+from unbroken.events import Usage
 from unbroken.server.accounts import DAY, FOR_EVER, Accounts, Spent
-from unbroken.server.estimate import cost_of, usage_of
 from unbroken.stores.base import End, NewStream, Search, Store, StreamInfo
 
 OWNER, SHARES = "_keys", "_shares"
@@ -139,13 +137,11 @@ class Keys:
         """What a key has used today."""
         return await self.accounts.spent(owner)
 
-    async def note_answer(self, owner: str, request: Request, response: Response) -> None:
-        """Write down what an answer used: as reported, or by estimate."""
-        usage = usage_of(request, response)
+    async def note_answer(self, owner: str, usage: Usage | None, usd: float | None) -> None:
+        """Write down what an answer used, as its end says."""
         if usage is not None:
             tokens = usage.input_tokens + usage.output_tokens
-            usd = cost_of(response, usage) or 0.0
-            await self.accounts.book(owner, Spent(tokens=tokens, usd=usd))
+            await self.accounts.book(owner, Spent(tokens=tokens, usd=usd or 0.0))
 
     async def share(self, stream: str) -> str:
         """A secret with which anybody may read one answer."""

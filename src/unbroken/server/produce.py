@@ -23,10 +23,9 @@ from unbroken.stores.base import End, Lease, Store
 class Outcome(NamedTuple):
     """What became of an answer."""
 
-    state: str
+    final: Final
     response: Response
     metrics: StreamMetrics
-    reason: str = ""
 
 
 class Producer:
@@ -84,8 +83,7 @@ class Producer:
         end = End(final.state, final_to(final))
         await self._store.close(self.lease.stream, end, self.live.tail, self.lease.fence)
         self.live.end = end
-        stream = self._stream
-        return Outcome(end.state, stream.response, stream.metrics, final.reason)
+        return Outcome(final, self._stream.response, self._stream.metrics)
 
     def _final(self, error: UnbrokenError | None) -> Final:
         response, metrics = self._stream.response, self._stream.metrics

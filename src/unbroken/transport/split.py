@@ -16,10 +16,6 @@ from unbroken.transport.base import (
 )
 
 
-def _host(request: HttpRequest) -> str:
-    return urlsplit(request.url).hostname or ""
-
-
 class SplitTransport:
     """For callers that block. The parts belong to whoever made them, who closes them."""
 
@@ -32,16 +28,15 @@ class SplitTransport:
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> Body:
         """Ask whoever has the host."""
-        return self._inside.get(_host(request), self._outside).open(request, deadlines)
+        return self._part(request).open(request, deadlines)
 
     def sleep(self, seconds: float, request: HttpRequest) -> None:
         """Wait, before that request is sent."""
-        self._outside.sleep(seconds, request)
+        self._part(request).sleep(seconds, request)
 
     def give_up(self, request: HttpRequest) -> None:
         """End `sleep` or `open` for that request, if another thread waits in it."""
-        self._outside.give_up(request)
-        self._inside.get(_host(request), self._outside).give_up(request)
+        self._part(request).give_up(request)
 
     def race(self, one: Lane[T], other: Lane[T], after: float) -> tuple[int, list[T]]:
         """Start `one`, and `other` if it is needed; see the port."""
@@ -49,6 +44,9 @@ class SplitTransport:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _part(self, request: HttpRequest) -> Transport:
+        return self._inside.get(urlsplit(request.url).hostname or "", self._outside)
 
 
 class AsyncSplitTransport:
@@ -63,17 +61,15 @@ class AsyncSplitTransport:
 
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> AsyncBody:
         """Ask whoever has the host."""
-        part = self._inside.get(_host(request), self._outside)
-        return await part.open(request, deadlines)
+        return await self._part(request).open(request, deadlines)
 
     async def sleep(self, seconds: float, request: HttpRequest) -> None:
         """Wait, before that request is sent."""
-        await self._outside.sleep(seconds, request)
+        await self._part(request).sleep(seconds, request)
 
     def give_up(self, request: HttpRequest) -> None:
         """End `sleep` or `open` for that request, if another task waits in it."""
-        self._outside.give_up(request)
-        self._inside.get(_host(request), self._outside).give_up(request)
+        self._part(request).give_up(request)
 
     async def race(
         self, one: AsyncLane[T], other: AsyncLane[T], after: float
@@ -83,3 +79,6 @@ class AsyncSplitTransport:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    def _part(self, request: HttpRequest) -> AsyncTransport:
+        return self._inside.get(urlsplit(request.url).hostname or "", self._outside)

@@ -14,11 +14,6 @@ from msgspec.structs import force_setattr
 from unbroken.transport.base import HttpRequest
 
 
-def give_up(request: HttpRequest) -> None:
-    """Say that nobody waits for it any more: the one thing of a request that changes."""
-    force_setattr(request, "given_up", True)
-
-
 class Waits:
     """Of threads."""
 
@@ -37,7 +32,7 @@ class Waits:
 
     def end(self, request: HttpRequest) -> None:
         """End the wait for that request, or the next one."""
-        give_up(request)
+        force_setattr(request, "given_up", True)  # the one thing of a request that changes
         if bell := self._bells.get(id(request)):
             bell.set()
 
