@@ -239,6 +239,14 @@ def test_by_keyboard_alone(page):
     assert page.evaluate("() => document.activeElement.textContent") == "Share"
 
 
+def asked(page, server):
+    """The messages of the first answer, as the gateway has them."""
+    stream = page.evaluate(
+        "() => Object.values(JSON.parse(localStorage['unbroken.conversations']))[0].turns[1].stream"
+    )
+    return page.request.get(f"{server.url}/v1/streams/{stream}").json()["request"]["messages"]
+
+
 def test_the_system_prompt_is_kept_with_the_conversation(page, server):
     page.click("#settings-open")
     page.fill("#system", "Be brief.")
@@ -247,13 +255,39 @@ def test_the_system_prompt_is_kept_with_the_conversation(page, server):
     whole(page)
     page.reload()
     page.locator(DONE).wait_for()
-    stream = page.evaluate(
-        "() => Object.values(JSON.parse(localStorage['unbroken.conversations']))[0].turns[1].stream"
-    )
-    asked = page.request.get(f"{server.url}/v1/streams/{stream}").json()["request"]["messages"]
 
-    assert asked[0] == {"role": "system", "content": "Be brief."}
+    assert asked(page, server)[0] == {"role": "system", "content": "Be brief."}
     assert page.input_value("#system") == "Be brief."
+
+
+def test_what_is_typed_before_the_models_are_known_is_kept(page, server):
+    held = []
+    page.route("**/v1/models", lambda route: held.append(route))
+    page.reload()
+    page.click("#settings-open")
+    page.fill("#system", "Be brief.")
+    page.get_by_role("button", name="Done").click()
+    page.fill("#prompt", "Tell me about cats.")
+    page.press("#prompt", "Enter")
+    while len(held) < 3:  # asked for at the start, after the settings and by the question
+        page.wait_for_timeout(20)
+    for route in held:
+        route.continue_()
+
+    assert whole(page) == WORDS
+    assert asked(page, server) == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Tell me about cats."},
+    ]
+
+
+def test_a_chosen_model_stays_chosen_when_settings_change(page):
+    page.select_option("#model", "openai/code")
+    page.click("#settings-open")
+    with page.expect_response("**/v1/models"):
+        page.get_by_role("button", name="Done").click()
+
+    assert page.input_value("#model") == "openai/code"
 
 
 def test_a_gateway_with_keys_asks_for_one(page, server, tmp_path):

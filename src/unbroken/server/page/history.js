@@ -18,8 +18,8 @@ export const all = () => Object.values(read()).sort((a, b) => b.changed - a.chan
 
 export const get = (id) => read()[id];
 
-export function fresh(model, system = "") {
-  return { id: unique(), title: "", model, system, turns: [], changed: Date.now() };
+export function fresh() {
+  return { id: unique(), title: "", model: "", system: "", turns: [], changed: Date.now() };
 }
 
 export function save(conversation) {

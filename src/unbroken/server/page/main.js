@@ -17,11 +17,11 @@ let leaving = new AbortController(); // aborted when another conversation is ope
 function open(id) {
   leaving.abort();
   leaving = new AbortController();
-  talk = history.get(id) || history.fresh(models[0]);
+  talk = history.get(id) || history.fresh();
   history.last.set(talk.id);
   views = new Map();
   $("turns").replaceChildren();
-  view.options(models, talk.model);
+  view.options(models, talk.model || models[0]);
   $("system").value = talk.system;
   document.body.classList.remove("menu");
   view.busy(false);
@@ -63,7 +63,13 @@ const acts = (turn) => ({
 
 // Asking
 
-function send(text) {
+/** The question in the box. Without a model it stays there, and why was said. */
+async function send() {
+  if (!$("model").value) await load();
+  const text = $("prompt").value.trim();
+  if (!text || !$("model").value || $("send").hidden) return;
+  $("prompt").value = "";
+  view.grow();
   if (!talk.title) talk.title = text.slice(0, 60);
   talk.model = $("model").value;
   talk.turns.push({ role: "user", text });
@@ -189,18 +195,15 @@ async function shared(stream, token) {
 
 function settings(why = "Needed only where the gateway asks for one. Kept in this browser.") {
   $("key-why").textContent = why;
+  if ($("settings").open) return; // what is being typed stays
   $("key").value = api.key.get();
   $("settings").showModal();
 }
 
-async function listen() {
+function listen() {
   $("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    const text = $("prompt").value.trim();
-    if (!text || $("send").hidden) return;
-    $("prompt").value = "";
-    view.grow();
-    send(text);
+    send();
   });
   $("prompt").addEventListener("input", view.grow);
   $("prompt").addEventListener("keydown", (event) => {
@@ -243,7 +246,7 @@ async function listen() {
 async function load() {
   try {
     models = await api.models();
-    view.options(models, talk?.model || models[0]);
+    view.options(models, $("model").value || talk.model || models[0]);
   } catch (error) {
     if (error.status === 401) settings(error.message);
     else view.say(`The gateway can't be reached: ${error.message}`);
@@ -254,8 +257,8 @@ addEventListener("hashchange", () => location.reload());
 const link = location.hash.match(/^#shared=([^.]+)\.(.+)$/);
 if (link) shared(link[1], link[2]);
 else {
-  await listen();
-  await load();
   open(history.last.get());
+  listen();
   $("prompt").focus();
+  await load();
 }
