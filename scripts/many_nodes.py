@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "server"))
+TESTS = Path(__file__).resolve().parent.parent / "tests"
+sys.path += [str(TESTS / "server"), str(TESTS / "stores")]
 
 from fleet import Fleet
 

@@ -14,7 +14,7 @@ ROOT = SRC.parent.parent
 TESTS = Path(__file__).parent
 
 FLOORS = {
-    1: {"errors", "events", "messages", "partial", "response", "schema", "structured"},
+    1: {"errors", "events", "messages", "partial", "ready", "response", "schema", "structured"},
     2: {"wire", "transport", "stores", "metrics"},
     3: {"simulator"},
     4: {"providers"},
@@ -187,6 +187,42 @@ def test_no_file_has_a_banned_name(name):
 @pytest.mark.parametrize("name", sorted(sources()))
 def test_no_vendor_sdk_is_used(name):
     assert {module.split(".")[0] for module in imported(sources()[name])} & SDKS == set()
+
+
+PLAIN = {"Any", "Fields"}  # of what names no struct
+
+
+def decoded_in_functions(text):
+    """The names of the structs that msgspec may meet first inside of a function."""
+    for function in functions(text):
+        given = {arg.arg for arg in [*function.args.args, *function.args.kwonlyargs]}
+        for call in ast.walk(function):
+            match call:
+                case ast.Call(func=ast.Attribute(attr="convert"), args=[_, kind]):
+                    pass
+                case ast.Call(func=ast.Attribute(attr="value" | "Decoder"), args=[kind, *_]):
+                    pass
+                case ast.Call(keywords=[ast.keyword(arg="type", value=kind)]):
+                    pass
+                case _:
+                    continue
+            names = {n.id for n in ast.walk(kind) if isinstance(n, ast.Name)}
+            yield from {name for name in names - given if name.strip("_")[:1].isupper()} - PLAIN
+
+
+def made_ready(text):
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef) and "ready" in map(ast.unparse, node.decorator_list):
+            yield node.name
+
+
+def test_what_threads_decode_is_made_ready():
+    """See ready.py: a struct that is decoded first by two threads at once ends the process."""
+    texts = sources().values()
+    decoded = {name for text in texts for name in decoded_in_functions(text)}
+
+    assert {"Request", "Scenario", "Settings"} <= decoded
+    assert decoded - {name for text in texts for name in made_ready(text)} == set()
 
 
 SAME_NAME = {

@@ -12,10 +12,13 @@ from typing import Literal
 
 from msgspec import Struct
 
+from unbroken.ready import ready
+
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"]
 """Why a model stopped. The provider's own word stands beside it as `raw`."""
 
 
+@ready
 class Usage(Struct, frozen=True, gc=False, kw_only=True):
     """Tokens of one answer.
 

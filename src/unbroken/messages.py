@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from unbroken.errors import LocalProtocolError
+from unbroken.ready import ready
 from unbroken.schema import Shape
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -57,6 +58,7 @@ class Reasoning(Struct, frozen=True, tag="reasoning"):
 Part = Text | Image | ToolUse | ToolResult | Reasoning
 
 
+@ready
 class Message(Struct, frozen=True):
     """One turn."""
 
@@ -85,6 +87,7 @@ class ToolChoice(Struct, frozen=True):
     name: str = ""
 
 
+@ready
 class Request(Struct, frozen=True, kw_only=True):
     """One question. None means: leave it to the provider.
 
@@ -145,6 +148,7 @@ class _SoundFormat(Struct):
     schema: Shape | None = None
 
 
+@ready
 class _Sound(Struct):
     max_tokens: Annotated[int, Meta(ge=1)] | None
     temperature: Annotated[float, Meta(ge=0)] | None
@@ -241,6 +245,7 @@ class ChatImagePart(Struct, tag="image_url"):
 ChatPart = ChatTextPart | ChatRefusalPart | ChatImagePart
 
 
+@ready
 class ChatMessage(Struct, omit_defaults=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ChatPart] | UnsetType | None = UNSET
@@ -325,6 +330,7 @@ def _said_to_chat(part: Text | Image) -> dict[str, Any]:
 # Tools and tool choices, likewise.
 
 
+@ready
 class _ToolWords(Struct):
     name: str
     description: str | None = None

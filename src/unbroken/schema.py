@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from unbroken.ready import ready
+
 Schema = dict[str, Any]
 Inner = Schema | bool
 
@@ -42,6 +44,9 @@ class Shape(Struct, frozen=True):
     all_of: list["Shape | bool"] = field(default_factory=list, name="allOf")
     prefix_items: list["Shape | bool"] = field(default_factory=list, name="prefixItems")
     items: "Shape | bool | list[Shape | bool]" = True
+
+
+ready(Shape)  # not above the class: it holds itself
 
 
 def resolved(schema: Inner, root: Schema) -> Schema:

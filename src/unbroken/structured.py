@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from unbroken.errors import LocalProtocolError, OutputMismatch
+from unbroken.ready import ready
 from unbroken.response import Response
 from unbroken.schema import fault, rooted, strict
 
@@ -52,7 +53,7 @@ def output_format(wanted: Any) -> OutputFormat:
         schema = wanted.model_json_schema()
         return OutputFormat(_named(wanted.__name__, schema), wanted.model_validate_json)
     try:
-        schema = msgspec.json.schema(wanted)
+        schema = msgspec.json.schema(ready(wanted))
         read = msgspec.json.Decoder(wanted).decode
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
         raise LocalProtocolError(

@@ -53,8 +53,9 @@ class Invoked:
 
     def http(self):
         """What a function URL or a REST API makes of it: status, headers, cookies, body."""
-        prelude, found, body = self.body().partition(bytes(8))
-        assert found, "no 8 NUL bytes"
+        whole = self.body()
+        prelude, found, body = whole.partition(bytes(8))
+        assert found, f"no 8 NUL bytes: {whole}, {self.error}"
         assert len(prelude) < 16 * 1024
         said = json.loads(prelude)
         return said["statusCode"], said["headers"], said["cookies"], body

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from events import rest_event, url_event
+from redis_server import fresh_url
 from runtime_api import PATIENCE, Lambda
 
 from unbroken import Client
@@ -273,9 +274,9 @@ def test_the_gateway_marks_an_answer_that_outlasts_the_function(function):
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/streams"])
-def test_an_answer_that_one_function_leaves_is_finished_by_the_next(function, tmp_path, path):
+def test_an_answer_that_one_function_leaves_is_finished_by_the_next(function, path):
     """The first is frozen in mid-answer: at its deadline, or since it only had to give the id."""
-    store = {"STORE": f"sqlite:///{tmp_path / 'answers.db'}"}
+    store = {"STORE": fresh_url()}  # what is frozen in mid-commit would hold an SQLite file
     ask = {
         "model": "sim/demo?ttft=0&tps=40&tokens=160",
         "stream": True,

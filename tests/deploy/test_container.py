@@ -23,13 +23,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from websockets.sync.client import connect
-
-sys.path.append(str(Path(__file__).parents[1] / "stores"))
-
 from dns_server import DnsServer
 from dockerfile import Image, as_user, context, instructions
 from redis_server import RedisServer, free_port, program
+from websockets.sync.client import connect
 
 from unbroken import Client
 from unbroken.wire.sse import SseDecoder

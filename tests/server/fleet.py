@@ -13,15 +13,11 @@ import random
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-
-sys.path.append(str(Path(__file__).parents[1] / "stores"))
-
 from redis_server import RedisServer
 from test_kill import MODELS, Server, expected, free_port
 

@@ -1,12 +1,11 @@
 """What keys have used: by many at once, in several processes, in every store."""
 
 import asyncio
-import sys
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import msgspec
 import pytest
+from redis_server import cut_off, fresh_url
 
 from unbroken import AsyncClient
 from unbroken.errors import QuotaExhausted, StoreError, UnbrokenError
@@ -20,10 +19,6 @@ from unbroken.simulator.scenario import Fault, Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores import registry
 from unbroken.stores.memory import MemoryStore
-
-sys.path.append(str(Path(__file__).parents[1] / "stores"))
-
-from redis_server import cut_off, fresh_url
 
 SMALL = Caller("key_small", "small", Allowance(requests=5))
 

@@ -49,6 +49,7 @@ from unbroken.deploy._aws_calls import (
 from unbroken.engine.policy import RecoveryPolicy
 from unbroken.errors import ConfigurationError, TimedOut, UnbrokenError
 from unbroken.events import CONTENT, Event, Restarted, TextDelta
+from unbroken.ready import ready
 
 MARGIN = 3.0
 """Seconds before the function's timeout at which it hands over, or says that time is up."""
@@ -84,6 +85,7 @@ class Turn(Struct, frozen=True):
     content: str
 
 
+@ready
 class Asked(Struct, frozen=True):
     """The body of `sendMessage`."""
 
@@ -92,6 +94,7 @@ class Asked(Struct, frozen=True):
     id: Annotated[str, Meta(max_length=100)] = ""
 
 
+@ready
 class Job(Struct, frozen=True, kw_only=True):
     """What an asynchronous invocation has to do; `events` were delivered by the one before."""
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from unbroken.errors import ConnectFailed, Overloaded, ServerError, TimedOut, UnbrokenError
+from unbroken.ready import ready
 from unbroken.wire.allowance import used_up
 
 _FAILURES = 3
@@ -23,6 +24,7 @@ _BELIEF = 60.0
 """Seconds that a header may keep us waiting; past them the provider has to say 429 itself."""
 
 
+@ready
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may be asked of one provider with one key: requests and tokens a minute."""
 

@@ -20,6 +20,7 @@ from unbroken.errors import (
     StreamMissing,
 )
 from unbroken.events import Usage
+from unbroken.ready import ready
 from unbroken.server.accounts import DAY, FOR_EVER, Accounts, Spent
 from unbroken.stores.base import End, NewStream, Search, Store, StreamInfo
 
@@ -33,6 +34,7 @@ LONGEST = 64
 """Characters of a name, so that a list of keys stays a table."""
 
 
+@ready
 class Allowance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a key may use in a day (UTC); None: as much as it likes. `usd` needs known prices."""
 

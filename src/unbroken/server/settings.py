@@ -25,11 +25,13 @@ from unbroken.client._config import load as tables
 from unbroken.client._file import File, find
 from unbroken.errors import ConfigurationError
 from unbroken.providers.registry import resolve
+from unbroken.ready import ready
 from unbroken.server.keys import Allowance
 from unbroken.server.log import Style
 from unbroken.server.records import OnDisconnect
 
 
+@ready
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One gateway. Seconds, bytes, days.
 

@@ -15,12 +15,14 @@ from msgspec import Meta, Struct
 
 from unbroken.errors import BadRequest
 from unbroken.messages import Request
+from unbroken.ready import ready
 from unbroken.server.records import OnDisconnect
 
 LONGEST = 86_400.0
 """Seconds of grace at most: a day."""
 
 
+@ready
 class Wishes(Struct, frozen=True):
     """What was asked for; None: as the endpoint does it."""
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from unbroken.errors import BadRequest
+from unbroken.ready import ready
 from unbroken.simulator.dice import Dice
 
 Kind = Literal[
@@ -56,6 +57,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     keepalive: bool = False
 
 
+@ready
 class Scenario(Struct, frozen=True, kw_only=True):
     """One answer. None means: drawn from the prompt, the model and `seed`.
 

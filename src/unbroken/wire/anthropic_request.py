@@ -24,6 +24,7 @@ from unbroken.messages import (
     ToolUse,
     sound,
 )
+from unbroken.ready import ready
 from unbroken.wire.anthropic_schema import supported
 from unbroken.wire.refusals import UNREADABLE
 
@@ -232,6 +233,7 @@ class _Metadata(Struct):
     user_id: str | None = None
 
 
+@ready
 class _Body(Struct):
     """A request body; what is not named here travels on in `extra`."""
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from unbroken.errors import ProviderError
 from unbroken.events import FinishReason, Usage
+from unbroken.ready import ready
 
 FINISH: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -43,6 +44,7 @@ class _OutputDetails(Struct, gc=False):
     thinking_tokens: int | None = None
 
 
+@ready
 class MessagesUsage(Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None

@@ -28,6 +28,7 @@ from unbroken.messages import (
     ToolUse,
     sound,
 )
+from unbroken.ready import ready
 from unbroken.wire.refusals import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
@@ -228,6 +229,7 @@ class _ToolConfig(Struct):
     toolChoice: _Choice | None = None  # noqa: N815
 
 
+@ready
 class _Asked(Struct):
     messages: list[_Turn]
     system: list[_System] = []

@@ -28,6 +28,7 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
+from unbroken.ready import ready
 from unbroken.wire.codec import Frame
 from unbroken.wire.refusals import UNREADABLE, refusal
 
@@ -64,6 +65,7 @@ EXCEPTIONS = {
 }
 
 
+@ready
 class ConverseUsage(Struct, gc=False, rename="camel"):
     input_tokens: int = 0
     output_tokens: int = 0

@@ -28,6 +28,7 @@ from unbroken.messages import (
     tool_choice_from,
     tools_from,
 )
+from unbroken.ready import ready
 from unbroken.response import Response
 from unbroken.wire import sse
 from unbroken.wire.codec import Codec
@@ -64,6 +65,7 @@ class _StreamOptions(Struct):
     include_usage: bool = False
 
 
+@ready
 class _Asked(Struct):
     """A request body; what is not named here travels on in `extra`."""
 

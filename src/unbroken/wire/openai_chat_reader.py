@@ -31,6 +31,7 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
+from unbroken.ready import ready
 from unbroken.wire.codec import Frame
 from unbroken.wire.openai_chat_other import (
     NO_ASIDE,
@@ -84,6 +85,7 @@ class _Token(Struct, gc=False):
     top_logprobs: "list[_Token] | None" = None
 
 
+@ready
 class _Logprobs(Struct, gc=False, forbid_unknown_fields=True):
     content: list[_Token] | None = None
     refusal: list[_Token] | None = None

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from unbroken.errors import ProviderError
 from unbroken.events import FinishReason, Usage
+from unbroken.ready import ready
 
 DONE = b"[DONE]"
 
@@ -30,6 +31,7 @@ class _CompletionDetails(Struct, gc=False):
     reasoning_tokens: int | None = None
 
 
+@ready
 class ChatUsage(Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

@@ -25,6 +25,7 @@ from unbroken.messages import (
     tool_choice_from,
     tools_from,
 )
+from unbroken.ready import ready
 from unbroken.wire.refusals import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
@@ -146,6 +147,7 @@ class _Item(Struct):
     output: Any = None
 
 
+@ready
 class _Asked(Struct):
     """A request body; what is not named here travels on in `extra`."""
 
