@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "stores"))
 
 from redis_server import RedisServer

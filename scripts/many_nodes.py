@@ -12,8 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path += [str(TESTS / "server"), str(TESTS / "stores")]
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "server"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "stores"))
 
 from fleet import Fleet
 

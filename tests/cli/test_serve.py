@@ -9,14 +9,10 @@ import time
 import urllib.request
 
 import pytest
+from ports import free_port
 
 from unbroken.errors import ConfigurationError
 from unbroken.server.settings import key_limits, load
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def has_ipv6():

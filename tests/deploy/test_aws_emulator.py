@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from events import url_event
+from ports import free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -26,11 +26,6 @@ FOUND = sorted((ROOT / ".venv-peers").glob(f"lib/*/site-packages/samcli/**/aws-l
 pytestmark = pytest.mark.skipif(
     not FOUND and "CI" not in os.environ, reason="aws-sam-cli is not in .venv-peers"
 )
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 @pytest.fixture

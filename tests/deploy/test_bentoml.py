@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from ports import free_port
 
 from unbroken import Client
 from unbroken.simulator.app import running
@@ -62,11 +63,6 @@ SCENARIOS = {
     ),
     "torn": Scenario(text=POEM, ttft=0.0, tps=500, faults=(Fault(kind="cut", words=5),)),
 }
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def until(done, what):

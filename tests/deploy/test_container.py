@@ -25,7 +25,8 @@ import pytest
 import yaml
 from dns_server import DnsServer
 from dockerfile import Image, as_user, context, instructions
-from redis_server import RedisServer, free_port, program
+from ports import free_port
+from redis_server import RedisServer, program
 from websockets.sync.client import connect
 
 from unbroken import Client

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Fault, Scenario
@@ -39,8 +40,7 @@ class App:
     """`uvicorn app:app` on a port that stays the same, to be killed and started again."""
 
     def __init__(self, folder, upstream, model):
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            self.port = sock.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder, self._process = folder, None
         self._env = {"PATH": os.environ["PATH"], "HOME": str(folder), "SESSION_SECRET": "s"}

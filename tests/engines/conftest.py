@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "real_engine.py"
 KEY = "tiny-key"
@@ -43,8 +44,7 @@ class Engine:
 def running(command, env, directory, path):
     """The engine that `command` starts, once it answers at `path`."""
     log = directory / "log"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with log.open("wb") as written:
         program = subprocess.Popen(command(port), env=env, stdout=written, stderr=written)
     try:

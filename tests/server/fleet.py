@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+from ports import free_port
 from redis_server import RedisServer
-from test_kill import MODELS, Server, expected, free_port
+from test_kill import MODELS, Server, expected
 
 from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Scenario

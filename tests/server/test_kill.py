@@ -17,6 +17,7 @@ import time
 import urllib.request
 
 import pytest
+from ports import free_port
 
 from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Scenario
@@ -26,11 +27,6 @@ UPSTREAM = {"*": Scenario(ttft=0.05, tps=120, tokens=150)}
 MODELS = ["openai/gpt-x", "anthropic/claude-sonnet-4-5"]
 KILLS = 4
 LONGER = 3.0  # seconds: than a lease
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 class Server:

@@ -107,8 +107,8 @@ def test_a_reader_out_of_a_tunnel_goes_on(site):
 
 def test_a_reader_who_comes_back_elsewhere_counts(serve, tmp_path):
     file = str(tmp_path / "answers.db")
-    here = gateway(serve, SqliteStore(file), grace=GRACE)
-    there = gateway(serve, SqliteStore(file), grace=GRACE)
+    here = gateway(serve, SqliteStore(file), grace=2.0)  # the answer takes twice as long
+    there = gateway(serve, SqliteStore(file), grace=2.0)
     stream = leave_early(here, CHAT[0], {"model": "sim/long", **ASK, "stream": True})
     frames = there.follow(stream)
 

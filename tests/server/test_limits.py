@@ -12,6 +12,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import pytest
+from ports import free_port
 from test_leaving import until
 from test_streams import ASK, SCENARIOS, Site
 
@@ -72,8 +73,7 @@ def test_no_more_answers_than_may_be_open(serve):
 @pytest.fixture
 def process(tmp_path):
     """`unbroken serve` as a process of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     env = {**os.environ, "UNBROKEN_PORT": str(port), "UNBROKEN_STORE": "memory:"}
     command = [sys.executable, "-m", "unbroken", "serve"]
     with subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE) as running:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from ports import free_port
 from test_leaving import until
 
 SECRET, KEY = "canary-of-a-prompt", "canary-of-a-key"
@@ -21,8 +21,7 @@ class Process:
 
     def __init__(self, folder, toml):
         (folder / "unbroken.toml").write_text(toml)
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            self.port = sock.getsockname()[1]
+        self.port = free_port()
         self.path = folder / "log"
         with self.path.open("w") as log:
             command = [sys.executable, "-m", "unbroken", "serve", "--port", str(self.port)]

@@ -8,6 +8,7 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
+from ports import free_port
 from test_streams import SCENARIOS, Site, event_source, spoken
 
 from unbroken import AsyncClient
@@ -36,8 +37,7 @@ def proxied(serve, tmp_path):
     transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
     client = AsyncClient(api_key="k", transport=transport)
     url = serve(Gateway(MemoryStore(), client=client, settings=Settings(grace=0.2)))
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     config = tmp_path / "nginx.conf"
     config.write_text(CONFIG.format(folder=tmp_path, port=port, upstream=url))
     with subprocess.Popen([NGINX, "-c", config, "-p", tmp_path]) as nginx:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 
 import pytest
 from fleet import NGINX, Fleet, Tally
-from redis_server import cut_off, fresh_url
+from redis_server import cut_off, fresh_url, listeners
 from test_kill import MODELS, Reader
 
 from unbroken import AsyncClient
@@ -84,20 +84,23 @@ def test_a_reader_is_told_that_other_words_stand_where_it_has_read():
                     read.extend(batch.data for batch in item)
 
         async with here, Answers(there, AsyncClient(api_key="k")) as answers:
-            await here.create(NewStream("s"), [b"question", b"one", b"two"], "p", 60)
+            new = await here.create(NewStream("s"), [b"question", b"one", b"two"], "p", 60)
             reading = asyncio.ensure_future(follow())
-            while len(read) < 2:
+            while not await listeners(here, "s"):
                 await asyncio.sleep(0.01)
-            await cut_off(here, "s", 2)
+            await here.append("s", [b"three"], 3, new.lease.fence)
+            while len(read) < 3:
+                await asyncio.sleep(0.01)
+            await cut_off(here, "s", 3)
             lease = await here.acquire("s", "p", 60)
-            await here.append("s", [b"other", b"words", b"now"], 1, lease.fence)
+            await here.append("s", [b"other", b"words", b"stand", b"here"], 1, lease.fence)
             error = await asyncio.wait_for(reading, 20)
             assert (error.type, "others now" in error.message) == ("OffsetUnknown", True)
             await here.delete("s")
         return read
 
     url = fresh_url()
-    assert asyncio.run(story(registry.open(url), registry.open(url))) == [b"one", b"two"]
+    assert asyncio.run(story(registry.open(url), registry.open(url))) == [b"one", b"two", b"three"]
 
 
 def cut(reader):

@@ -1,11 +1,11 @@
 """Pages of others, and a gateway that has no keys: they don't reach it, and programs do."""
 
 import asyncio
-import socket
 import subprocess
 import sys
 
 import pytest
+from ports import free_port
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from test_streams import ASK, SCENARIOS, Site
@@ -115,8 +115,7 @@ def test_a_mounted_gateway_has_the_names_of_its_app(serve):
 @pytest.fixture
 def process(tmp_path):
     """`unbroken serve` on loopback, with a page that may ask."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     (tmp_path / "unbroken.toml").write_text(f'[server]\nport = {port}\ncors = ["{FRIEND}"]\n')
     command = [sys.executable, "-m", "unbroken", "serve", "--store", "memory:"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as running:

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from unbroken.stores._redis_nodes import settings_of
 from unbroken.stores.redis import RedisStore
@@ -42,20 +43,6 @@ def _from_wheel():
         return None
     path = Path(spec.origin).parent / "bin" / "redis-server"
     return str(path) if path.exists() else None
-
-
-def free_port():
-    """Low enough that a cluster's second port, 10,000 above, exists, too."""
-    while True:
-        port = 20_000 + int.from_bytes(os.urandom(2)) % 12_000
-        try:
-            with (
-                socket.create_server(("127.0.0.1", port)),
-                socket.create_server(("127.0.0.1", port + 10_000)),
-            ):
-                return port
-        except OSError:
-            continue
 
 
 class RedisServer:
@@ -129,6 +116,12 @@ def fresh(clock=None, url="", **options):
 async def ask(store, *command):
     """A plain command, by the store's own connection."""
     return await store._calls.nodes.all[0].reads.do(*command)
+
+
+async def listeners(store, stream):
+    """How many processes listen to what is appended to a stream."""
+    _, (channel,) = store._place(stream, "h")
+    return (await ask(store, "PUBSUB", "NUMSUB", channel))[1]
 
 
 async def cut_off(store, stream, count):
