@@ -14,11 +14,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from frames import frames_of
 from ports import free_port
 
 from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Fault, Scenario
-from unbroken.wire.sse import SseDecoder
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "examples" / "fastapi"
@@ -74,13 +74,7 @@ class App:
 
     def follow(self, path, stop=None, **headers):
         """The frames that have data; leaves after `stop` of them."""
-        frames, decoder = [], SseDecoder()
-        with self.open(path, **headers) as answer:
-            while data := answer.read1(65536):
-                frames += decoder.feed(data)
-                if stop is not None and len(frames) >= stop:
-                    return frames[:stop]
-        return frames
+        return frames_of(self.open(path, **headers), stop)
 
     def refused(self, path):
         with pytest.raises(urllib.error.HTTPError) as caught:

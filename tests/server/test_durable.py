@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from frames import frames_of
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -15,7 +16,6 @@ from unbroken.server import Gateway, durable_sse
 from unbroken.simulator.scenario import Fault, Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores.memory import MemoryStore
-from unbroken.wire.sse import SseDecoder
 
 SCENARIOS = {
     "slow": Scenario(ttft=0.02, tps=150, tokens=60),
@@ -62,13 +62,7 @@ class Site:
 
     def get(self, path, stop=None, **headers):
         """The frames that have data; leaves after `stop` of them."""
-        frames, decoder = [], SseDecoder()
-        with self.open(path, **headers) as answer:
-            while data := answer.read1(65536):
-                frames += decoder.feed(data)
-                if stop is not None and len(frames) >= stop:
-                    return frames[:stop]
-        return frames
+        return frames_of(self.open(path, **headers), stop)
 
     def refused(self, path, **headers):
         with pytest.raises(urllib.error.HTTPError) as caught:

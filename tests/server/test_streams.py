@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from frames import frames_of
 
 from unbroken import AsyncClient
 from unbroken.server.gateway import Gateway
@@ -15,7 +16,6 @@ from unbroken.server.settings import Settings
 from unbroken.simulator.scenario import Fault, Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores.memory import MemoryStore
-from unbroken.wire.sse import SseDecoder
 
 SCENARIOS = {
     "quick": Scenario(ttft=0.0, tps=0, tokens=40),
@@ -60,13 +60,7 @@ class Site:
         """The frames behind an offset; leaves after `stop` of them."""
         url = f"{self.url}/v1/streams/{stream}?after={after}"
         asked = urllib.request.Request(url, headers={"accept": "text/event-stream"})
-        frames, decoder = [], SseDecoder()
-        with urllib.request.urlopen(asked, timeout=20) as answer:
-            while data := answer.read1(65536):
-                frames += decoder.feed(data)
-                if stop is not None and len(frames) >= stop:
-                    return frames[:stop]
-        return frames
+        return frames_of(urllib.request.urlopen(asked, timeout=20), stop)
 
 
 @pytest.fixture
@@ -263,13 +257,8 @@ def test_prometheus_is_told(site):
 def event_source(site, path, last="", stop=None):
     headers = {"last-event-id": last} if last else {}
     asked = urllib.request.Request(site.url + path, headers=headers)
-    frames, decoder = [], SseDecoder()
-    with urllib.request.urlopen(asked, timeout=20) as answer:
-        while data := answer.read1(65536):
-            frames += decoder.feed(data)
-            if stop is not None and len(frames) >= stop:
-                return answer.status, frames[:stop]
-        return answer.status, frames
+    answer = urllib.request.urlopen(asked, timeout=20)
+    return answer.status, frames_of(answer, stop)
 
 
 def spoken(frames):

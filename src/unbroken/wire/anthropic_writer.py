@@ -9,7 +9,6 @@ from unbroken.errors import ProviderError
 from unbroken.events import (
     ChoiceEnd,
     Citation,
-    Event,
     MessageEnd,
     MessageStart,
     OtherEvent,
@@ -23,12 +22,12 @@ from unbroken.events import (
 )
 from unbroken.wire.anthropic_other import kept
 from unbroken.wire.anthropic_words import error_body, message_body, usage_to, word_for
-from unbroken.wire.codec import Frame
+from unbroken.wire.codec import Frame, TableWriter
 
 _encode = msgspec.json.Encoder().encode
 
 
-class MessagesWriter:
+class MessagesWriter(TableWriter):
     """Events in, frames out. A block is opened when content of another kind begins."""
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class MessagesWriter:
         self._calls: dict[int, int] = {}  # call index to block index
         self._kept: dict[int, int] = {}  # their block index to ours, of blocks that were kept
         self._usage = Usage(source="partial")
-        self._write: dict[type, Any] = {
+        self._write = {
             MessageStart: self._start,
             TextDelta: self._text,
             RefusalDelta: self._text,
@@ -50,14 +49,6 @@ class MessagesWriter:
             ChoiceEnd: lambda _: self._close(),  # the stop reason travels with the usage, later
             MessageEnd: self._end,
         }
-
-    def write(self, event: Event) -> list[Frame]:
-        """The frames that say `event`; none where the dialect has no word for it."""
-        write = self._write.get(type(event))
-        if write is None or getattr(event, "choice", None):
-            return []
-        frames: list[Frame] = write(event)
-        return frames
 
     def fail(self, error: ProviderError) -> list[Frame]:
         """The error event, which ends the stream."""

@@ -29,7 +29,7 @@ from unbroken.events import (
     UsageReport,
 )
 from unbroken.ready import ready
-from unbroken.wire.codec import Frame
+from unbroken.wire.codec import Frame, TableWriter
 from unbroken.wire.refusals import UNREADABLE, refusal
 
 DIALECT = "bedrock"
@@ -217,13 +217,13 @@ class ConverseReader:
         out.append(UsageReport(self._usage))
 
 
-class ConverseWriter:
+class ConverseWriter(TableWriter):
     """Events in, frames out. A block ends when content of another kind begins."""
 
     def __init__(self) -> None:
         self._index, self._open = -1, ""
         self._calls: dict[int, int] = {}
-        self._write: dict[type, Any] = {
+        self._write = {
             MessageStart: lambda _: [_frame("messageStart", role="assistant")],
             TextDelta: lambda e: self._grow("text", {"text": e.text}),
             RefusalDelta: lambda e: self._grow("text", {"text": e.text}),
@@ -235,14 +235,6 @@ class ConverseWriter:
             ChoiceEnd: self._end,
             MessageEnd: self._metadata,
         }
-
-    def write(self, event: Event) -> list[Frame]:
-        """The frames that say `event`; none where the dialect has no word for it."""
-        write = self._write.get(type(event))
-        if write is None or getattr(event, "choice", None):
-            return []
-        frames: list[Frame] = write(event)
-        return frames
 
     def fail(self, error: ProviderError) -> list[Frame]:
         """The exception frame, which ends the stream."""

@@ -10,7 +10,7 @@ events that came before it have been returned; `done` says that nothing more can
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -63,6 +63,19 @@ class FrameWriter(Protocol):
 
     def fail(self, error: ProviderError, /) -> list[Frame]:
         """The error event of the dialect, for failures after the 200."""
+
+
+class TableWriter:
+    """A writer of one choice, by a table of what each kind of event becomes."""
+
+    _write: dict[type, Callable[[Any], list[Frame]]]
+
+    def write(self, event: Event) -> list[Frame]:
+        """The frames that say `event`; none where the dialect has no word for it."""
+        write = self._write.get(type(event))
+        if write is None or getattr(event, "choice", None):
+            return []
+        return write(event)
 
 
 class Dialect(Protocol):

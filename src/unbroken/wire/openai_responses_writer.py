@@ -13,7 +13,6 @@ from unbroken.errors import ProviderError
 from unbroken.events import (
     ChoiceEnd,
     Citation,
-    Event,
     FinishReason,
     MessageEnd,
     MessageStart,
@@ -25,7 +24,7 @@ from unbroken.events import (
     ToolCallStart,
     Usage,
 )
-from unbroken.wire.codec import Frame
+from unbroken.wire.codec import Frame, TableWriter
 from unbroken.wire.openai_chat_words import error_body
 
 _encode = msgspec.json.Encoder().encode
@@ -78,7 +77,7 @@ def answer_object(
     }
 
 
-class ResponsesWriter:
+class ResponsesWriter(TableWriter):
     """Events in, frames out, for one streamed answer of one choice."""
 
     def __init__(self, created: int, *, background: bool = False) -> None:
@@ -90,7 +89,7 @@ class ResponsesWriter:
         self._part: dict[str, Any] | None = None  # the part of it that grows
         self._calls: dict[int, int] = {}  # our number to its place
         self._finish: FinishReason = "stop"
-        self._write: dict[type, Any] = {
+        self._write = {
             MessageStart: self._start,
             TextDelta: lambda e: self._say("output_text", "text", e.text),
             RefusalDelta: lambda e: self._say("refusal", "refusal", e.text),
@@ -102,14 +101,6 @@ class ResponsesWriter:
             ChoiceEnd: self._choice_end,
             MessageEnd: self._end,
         }
-
-    def write(self, event: Event) -> list[Frame]:
-        """The frames that say `event`; none where the dialect has no word for it."""
-        write = self._write.get(type(event))
-        if write is None or getattr(event, "choice", None):
-            return []
-        frames: list[Frame] = write(event)
-        return frames
 
     def fail(self, error: ProviderError) -> list[Frame]:
         """The error event, in both of its shapes: the SDKs raise on the nested one alone."""
