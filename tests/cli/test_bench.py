@@ -83,7 +83,8 @@ def test_models_are_measured_side_by_side(unbroken, tmp_path):
 
 
 def test_json_holds_the_figures_and_nothing_else(unbroken):
-    done = unbroken("bench", "-m", QUICK.format("x"), "-n", "3", "--json", "--compare-whole")
+    spaced = "sim/x?ttft=0.01&tps=50&tokens=20"  # in several reads, so that there are intervals
+    done = unbroken("bench", "-m", spaced, "-n", "3", "--json", "--compare-whole")
     (told,) = json.loads(done.stdout)
 
     assert (told["requests"], told["failed"], told["tokens"]) == (3, 0, 60)

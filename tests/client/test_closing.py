@@ -19,7 +19,7 @@ from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Fault, Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport, SimulatorTransport
 
-LONG = 30.0
+LONG = 50.0
 SCENARIOS = {
     "pause": Scenario(faults=(Fault(kind="status", status=503, retry_after=LONG),)),
     "headers": Scenario(faults=(Fault(kind="silent"),)),
@@ -33,7 +33,7 @@ SETTINGS = {
     "recovery": RecoveryPolicy(attempts=3, patience=LONG),
 }
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(40)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_nor_while_the_connection_is_made(restless, server):
             reading = reader(stream, caught)
             time.sleep(turn * 2e-5)
             stream.close()
-            reading.join(LONG / 6)
+            reading.join(60)
             assert not reading.is_alive()
 
     assert caught == []

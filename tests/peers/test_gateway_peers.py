@@ -51,7 +51,7 @@ def expected(model):
 
 def run(*command, cwd=None):
     done = subprocess.run(
-        [*map(str, command)], capture_output=True, text=True, timeout=110, cwd=cwd
+        [*map(str, command)], capture_output=True, text=True, timeout=280, cwd=cwd
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

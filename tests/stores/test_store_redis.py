@@ -9,7 +9,7 @@ import ssl
 import subprocess
 
 import pytest
-from redis_server import RedisServer, ask, cut_off, fresh, program, shared_url
+from redis_server import RedisServer, ask, cut_off, fresh, listeners, program, shared_url
 
 from unbroken.errors import (
     ConfigurationError,
@@ -332,7 +332,8 @@ def test_many_followers_share_one_connection_and_one_subscription():
             before = await ask(store, "CLIENT", "LIST")
             names = [f"s{number % 20}" for number in range(200)]
             reading = asyncio.gather(*(followed(store, name) for name in names))
-            await asyncio.sleep(0.2)
+            while not all([await listeners(store, f"s{number}") for number in range(20)]):
+                await asyncio.sleep(0.01)
             during = await ask(store, "CLIENT", "LIST")
             for number in range(20):
                 await store.append(f"s{number}", [b"a"], 0, 1, DONE)
