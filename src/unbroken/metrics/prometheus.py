@@ -1,7 +1,9 @@
 """What a gateway tells Prometheus: one registry for one gateway, in the text format.
 
 Names follow Prometheus' own rules (base units, `_total` for counters). Labels are the provider
-and model that answered: few values, never anything of a prompt.
+and model that answered: few values, never anything of a prompt. Callers may ask for models by any
+name, and a label stays for ever: so the first `MODELS` that have answered are told by name, cut
+after `LONGEST` characters and without the simulator's `?...`; all others are the model `other`.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,12 +17,19 @@ _FIRST = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60)
 _PACE = (5, 10, 20, 30, 50, 75, 100, 150, 200, 400)
 _WHO = ("provider", "model")
 
+MODELS = 200
+"""Models with a name of their own in the figures."""
+LONGEST = 100
+"""Characters of a name."""
+OTHER = "other"
+
 
 class Board:
     """The figures of one gateway."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
+        self._known: set[tuple[str, str]] = set()
         self.answers = Counter(
             "unbroken_answers", "Answers by how they ended", (*_WHO, "state"), registry=registry
         )
@@ -54,11 +63,14 @@ class Board:
     def answered(self, told: Answered) -> None:
         """One answer is over."""
         response, metrics = told.response, told.metrics
-        who = (response.provider, response.model)
+        spoke = told.state == "complete" or metrics.time_to_first_token is not None
+        who = self._who(response.provider, response.model, answered=spoke)
         self.answers.labels(*who, told.state).inc()
         for attempt in response.attempts:
             outcome = "ok" if attempt.error is None else type(attempt.error).__name__
-            self.attempts.labels(attempt.provider, attempt.model, outcome).inc()
+            good = spoke and attempt.error is None
+            asked = self._who(attempt.provider, attempt.model, answered=good)
+            self.attempts.labels(*asked, outcome).inc()
             if attempt.how != "start" and attempt.error is None:
                 self.recoveries.labels(attempt.how).inc()
         if metrics.time_to_first_token is not None:
@@ -70,6 +82,13 @@ class Board:
             self.tokens.labels(*who, "output").inc(response.usage.output_tokens)
         if response.cost is not None:
             self.cost.labels(*who).inc(response.cost)
+
+    def _who(self, provider: str, model: str, *, answered: bool) -> tuple[str, str]:
+        """The labels of a model. It has a name of its own from its first answer on."""
+        who = (provider, model.partition("?")[0][:LONGEST])
+        if answered and len(self._known) < MODELS:
+            self._known.add(who)
+        return who if who in self._known else (provider, OTHER)
 
     def page(self, *, open_: int, followers: int) -> bytes:
         """All of it, as Prometheus reads it."""
