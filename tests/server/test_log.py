@@ -123,3 +123,13 @@ def test_no_log_at_all(start):
     gateway.ask("/v1/chat/completions", question())
 
     assert gateway.path.read_text() == ""
+
+
+def test_what_a_caller_says_can_not_move_the_operators_terminal(start):
+    gateway = start(JSON.replace("json", "text"))
+    gateway.ask("/%1b%5b2J%c2%9b2J%7f%e2%80%ae/caf%c3%a9")
+    until(lambda: "2J" in gateway.path.read_text())
+    log = gateway.path.read_text()
+
+    assert r'path="/\u001b[2J\u009b2J\u007f\u202e/caf\u00e9"' in log
+    assert log.replace("\n", "").isprintable()

@@ -117,7 +117,7 @@ class _Text(logging.Formatter):
         said = " ".join(f"{name}={_worded(fact)}" for name, fact in facts.items())
         trouble = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
         level = record.levelname.lower()
-        return f"{_when(record)} {level} {record.getMessage()} {said}".rstrip() + trouble
+        return _visible(f"{_when(record)} {level} {record.getMessage()} {said}".rstrip() + trouble)
 
 
 class _Json(logging.Formatter):
@@ -135,7 +135,14 @@ def _when(record: logging.LogRecord) -> str:
 
 def _worded(fact: Any) -> str:
     said = str(fact)
-    return json.dumps(said) if re.search(r'[\s"=]', said) else said
+    return json.dumps(said) if re.search(r'[\s"=]', said) or not said.isprintable() else said
+
+
+def _visible(text: str) -> str:
+    """Lines without what a terminal obeys: addresses and errors may hold a stranger's words."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
 
 
 def show(style: Style) -> None:
