@@ -20,6 +20,11 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 
+_FILES = {
+    path.relative_to(FOLDER).as_posix(): path for path in FOLDER.rglob("*") if path.suffix in _TYPES
+}
+"""By name: what somebody asks for is looked up here, and never made into a path."""
+
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -41,8 +46,8 @@ async def _part(http: HttpRequest) -> FileResponse:
 
 def _file(name: str) -> FileResponse:
     """A file of the page, and nothing else."""
-    path = (FOLDER / name).resolve()
-    if FOLDER not in path.parents or path.suffix not in _TYPES or not path.is_file():
+    path = _FILES.get(name)
+    if path is None:
         raise HTTPException(404)
     return FileResponse(path, headers=_HEADERS, media_type=_TYPES[path.suffix])
 

@@ -9,7 +9,8 @@
            {"type": "end", "stream": ID, "state": ..., "final": {...}}
            {"type": "error", "ref" or "stream": ..., "error": {"message", "type", "code"}}
 
-What is started is followed, too. A socket that closes leaves its answers running.
+What is started is followed, too. A socket that closes leaves its answers running. A message has at
+most as many bytes as a body may have.
 """
 
 import asyncio
@@ -76,7 +77,7 @@ class _Conversation:
         """What is wrong with a wish is told; the socket stays."""
         wish = Wish("follow")
         try:
-            wish = _wish(_text(text))
+            wish = _wish(_text(text, self._server.settings.max_body))
             await _DO[wish.type](self, wish)
         except msgspec.DecodeError as error:
             refusal = BadRequest(str(error), status=400, code="invalid_request_error")
@@ -144,11 +145,15 @@ class _Conversation:
         await self._socket.send_text(_encode(message).decode())
 
 
-def _text(said: str | None) -> str:
+def _text(said: str | None, most: int) -> bytes:
     if said is None:
         refusal = "messages are JSON text, not bytes"
         raise BadRequest(refusal, status=400, code="invalid_request_error")
-    return said
+    text = said.encode()
+    if len(text) > most:  # in the words that a POST hears
+        refusal = f"the body is larger than {most} bytes"
+        raise BadRequest(refusal, status=413, code="request_too_large")
+    return text
 
 
 _DO = {
