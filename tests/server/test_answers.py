@@ -1,7 +1,9 @@
 """Producers and their leases, in one process whose clock can jump."""
 
 import asyncio
+import json
 import time
+import urllib.request
 
 import msgspec
 import pytest
@@ -9,14 +11,16 @@ from starlette.requests import HTTPConnection
 
 from unbroken import AsyncClient
 from unbroken.errors import Overloaded
+from unbroken.events import MessageStart, ToolCallStart
 from unbroken.messages import Request, messages_from
-from unbroken.server.answers import Answers
+from unbroken.server.answers import PARTS, Answers
 from unbroken.server.gateway import Gateway
-from unbroken.server.records import Asked, asked_to, final_from
+from unbroken.server.records import Asked, Final, asked_to, events_to, final_from, final_to
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
-from unbroken.stores.base import NewStream
+from unbroken.stores.base import End, NewStream
 from unbroken.stores.memory import MemoryStore
+from unbroken.stores.sqlite import SqliteStore
 
 SCENARIOS = {"slow": Scenario(ttft=0.05, tps=60, tokens=120)}
 ASKED = Asked(
@@ -153,3 +157,64 @@ def test_who_is_not_let_in_leaves_nothing_that_could_be_taken_over(fault):
             return (await store.find("")).streams, answers.producers
 
     assert asyncio.run(main()) == ([], {})
+
+
+def test_every_lease_is_renewed_in_time_whoever_ends_meanwhile():
+    async def main():
+        transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
+        answers = Answers(MemoryStore(), AsyncClient(api_key="k", transport=transport))
+        for _ in range(40):
+            await answers.start(ASKED)
+        before = {p: p.lease for p in answers.producers.values()}
+        for turn in range(PARTS):
+            await answers._turn(turn)
+            oldest = next(iter(answers.producers))
+            task = answers._tasks[oldest]
+            await answers.stop(oldest)
+            await task
+        kept = [p for p in answers.producers.values() if p.lease is before[p]]
+        await answers.drain(0)
+        await answers.__aexit__()
+        return len(kept)
+
+    assert asyncio.run(main()) == 0
+
+
+@pytest.mark.parametrize("drain", [0.0, 0.2])
+def test_what_an_orderly_stop_leaves_open_can_be_taken_over_at_once(tmp_path, drain):
+    file, transport = str(tmp_path / "a.db"), AsyncSimulatorTransport(SCENARIOS, real_time=True)
+
+    async def main():
+        client = AsyncClient(api_key="k", transport=transport)
+        async with Answers(SqliteStore(file), client) as answers:
+            stream = (await answers.start(ASKED)).stream.id
+            await answers.drain(drain)
+        async with SqliteStore(file) as store:
+            return stream, [orphan.id for orphan in await store.orphans()]
+
+    stream, orphans = asyncio.run(main())
+    assert orphans == [stream]
+
+
+CALL = ToolCallStart(0, "c1", "delete_files")
+
+
+@pytest.mark.parametrize("state", ["cancelled", "failed", "complete"])
+def test_a_tool_call_of_an_answer_that_was_cut_is_none(serve, state):
+    """That nothing came of its arguments does not mean that it has none."""
+    store = MemoryStore()
+
+    async def written():
+        lease = (await store.create(NewStream("s"), [asked_to(ASKED)], "p", 60)).lease
+        said = events_to([MessageStart("x", "sim/slow"), CALL])
+        final = final_to(Final(state=state))
+        await store.append("s", [said], 1, lease.fence, End(state, final))
+
+    asyncio.run(written())
+    url = serve(Gateway(store))
+    with urllib.request.urlopen(f"{url}/v1/streams/s") as answer:
+        calls = json.loads(answer.read())["tool_calls"]
+    with urllib.request.urlopen(f"{url}/v1/responses/s") as answer:
+        items = json.loads(answer.read())["output"]
+
+    assert len(calls) == len(items) == (1 if state == "complete" else 0)

@@ -12,9 +12,10 @@ from test_streams import ASK, SCENARIOS, Site, text
 from unbroken import AsyncClient
 from unbroken.errors import AuthenticationFailed, ConfigurationError
 from unbroken.server.gateway import Gateway
-from unbroken.server.keys import Allowance, Keys
+from unbroken.server.keys import EVERYBODY, OWNER, Allowance, Keys
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores import registry
+from unbroken.stores.base import NewStream
 from unbroken.stores.memory import MemoryStore
 
 
@@ -27,7 +28,9 @@ def store_url(tmp_path):
 def site(serve, store_url):
     transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
     client = AsyncClient(api_key="k", transport=transport, routes={"fast": ["sim/quick"]})
-    return Site(serve(Gateway(registry.open(store_url), client=client)), transport)
+    site = Site(serve(Gateway(registry.open(store_url), client=client)), transport)
+    site.store_url = store_url
+    return site
 
 
 @pytest.fixture
@@ -87,6 +90,13 @@ def test_a_link_shares_one_answer_read_only(make, site):
     assert site.json("GET", f"/v1/streams/{stream}?token=wrong")[0] == 401
     assert site.json("DELETE", f"/v1/streams/{stream}?token={token}")[0] == 401
     assert text(site.follow(f"{stream}?token={token}&x=")) != ""
+    asyncio.run(forgotten(site.store_url, stream))
+    assert site.json("GET", f"/v1/streams/{stream}?token={token}")[0] == 404
+
+
+async def forgotten(store_url, stream):
+    async with registry.open(store_url) as store:
+        await store.delete(stream)
 
 
 def test_a_key_that_has_used_up_its_day_waits_for_the_next(make, site):
@@ -196,6 +206,49 @@ def test_a_key_has_a_name_that_can_be_shown(name):
 
     with pytest.raises(ConfigurationError, match="name"):
         asyncio.run(live())
+
+
+def test_the_last_key_that_is_revoked_opens_nothing():
+    """Also when it is forgotten, as everything is that was closed long ago."""
+
+    async def live():
+        store = MemoryStore()
+        keys = Keys(store)
+        assert await keys.caller("") == EVERYBODY
+        key = await keys.create("one", Allowance())
+        await keys.revoke("one")
+        await store.prune(age=0)
+        assert await Keys(store).all() == []
+        for shown in ("", key):
+            with pytest.raises(AuthenticationFailed):
+                await Keys(store).caller(shown)
+
+    asyncio.run(live())
+
+
+def test_where_a_key_is_needed_a_store_that_knows_none_opens_nothing():
+    keys = Keys(MemoryStore())
+    keys.needed = True
+
+    with pytest.raises(AuthenticationFailed):
+        asyncio.run(keys.caller(""))
+
+
+def test_any_number_of_keys_is_known_by_name():
+    async def live():
+        store = MemoryStore()
+        keys = Keys(store)
+        await keys.create("first", Allowance())
+        for number in range(600):
+            new = NewStream(f"key_{number}", owner=OWNER, labels={"name": f"n{number}"})
+            await store.create(new, (), "keys", 1e9)
+        assert len(await keys.all()) == 601
+        with pytest.raises(ConfigurationError, match="already"):
+            await keys.create("first", Allowance())
+        await keys.revoke("first")
+        assert len(await keys.all()) == 600
+
+    asyncio.run(live())
 
 
 def test_keys_are_stored_hashed_listed_and_revoked(store_url, tmp_path):

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -68,6 +70,23 @@ def test_no_more_answers_than_may_be_open(serve):
 
     assert status == 503
     assert "2 answers are under way" in said["error"]["message"]
+
+
+def test_nor_when_many_ask_at_once(serve, tmp_path):
+    site = gateway(serve, SqliteStore(str(tmp_path / "answers.db")), max_streams=3)
+    with ThreadPoolExecutor(20) as pool:
+        body = {"model": "sim/endless", **ASK}
+        asked = [pool.submit(site.json, "POST", "/v1/streams", body) for _ in range(20)]
+
+    assert Counter(each.result()[0] for each in asked) == {201: 3, 503: 17}
+
+
+def test_the_name_of_a_model_has_an_end(serve):
+    body = {"model": "sim/" + "x" * 5000, **ASK}
+    status, said = gateway(serve).json("POST", "/v1/chat/completions", body)
+
+    assert status == 400
+    assert "4096 characters" in said["error"]["message"]
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ def test_an_image_of_another_page_asks_nothing(site):
 
     assert site.call("GET", "/stream?prompt=x&model=sim/quick", **image)[0] == 403
     assert site.call("GET", "/docs", **link)[0] == 200
+    assert site.call("GET", "/stream?prompt=x&model=sim/quick", **link)[0] == 403  # in a frame
 
 
 @pytest.mark.parametrize("origin", [None, FRIEND, "itself"])
@@ -100,8 +101,29 @@ def test_behind_keys_the_key_decides(serve):
     assert asked(site, origin=EVIL, authorization=f"Bearer {key}") == 201
 
 
-def test_the_users_of_an_app_are_the_apps_own_matter(serve):
-    assert asked(Site(serve(gateway(authenticate=somebody)), None), origin=EVIL) == 201
+def test_a_page_of_others_does_not_ask_with_the_cookies_of_an_apps_users(serve):
+    site = Site(serve(gateway(authenticate=somebody)), None)
+
+    assert asked(site, origin=EVIL) == 403
+    assert asked(site, sec_fetch_site="cross-site", sec_fetch_mode="no-cors") == 403
+    with pytest.raises(InvalidStatus, match="403"):
+        opened(site, origin=EVIL)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {},
+        {"origin": FRIEND},
+        {"origin": EVIL, "authorization": "Bearer something"},  # no page of others knows it
+        {"origin": "https://app.example", "sec_fetch_site": "same-origin"},  # behind a proxy
+    ],
+)
+def test_the_users_of_an_app_ask(serve, named):
+    site = Site(serve(gateway(authenticate=somebody)), None)
+
+    assert asked(site, **named) == 201
+    assert opened(site, **named)
 
 
 def test_a_mounted_gateway_has_the_names_of_its_app(serve):

@@ -69,11 +69,13 @@ class Answers:
     async def __aexit__(self, *_: object) -> None:
         """Hand everything over: what is open can be taken over at once."""
         tasks = [*self._tasks.values(), *([self._keeper] if self._keeper else [])]
+        open_ = [*self.producers.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for producer in [*self.producers.values()]:
-            await self.store.release(producer.lease)
+        with contextlib.suppress(StoreError):  # then the leases run out by themselves
+            for producer in open_:
+                await self.store.release(producer.lease)
         await self._client.close()
         await self.store.__aexit__(None, None, None)
 
@@ -88,9 +90,8 @@ class Answers:
 
     async def drain(self, seconds: float) -> None:
         """Give open answers so long to finish; then let every reader go, to come back elsewhere."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=seconds)
         self._closing.set()
         self.readers.close()
         for producer in self.producers.values():
@@ -213,7 +214,8 @@ class Answers:
                 LOGGER.exception("a fault of ours")
 
     async def _turn(self, turn: int) -> None:
-        part = [*self.producers.values()][turn % PARTS :: PARTS]
+        await self.readers.look()
+        part = [p for p in self.producers.values() if hash(p.lease.stream) % PARTS == turn % PARTS]
         await asyncio.gather(*map(self._renew, part))
         if turn % PARTS:
             return

@@ -62,6 +62,9 @@ except ImportError:  # OpenTelemetry is an extra
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
 
+LONGEST = 4096
+"""Characters in the name of a model; the simulator's have their parameters in it."""
+
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
 
@@ -114,10 +117,12 @@ class Gateway:
             exception_handlers={HTTPException: _no_such_thing},
         )
         self._app.state.gateway = self
-        self.guard = Guarded(self._app, self.keys, self.settings.cors)
-        self._logged = Logged(self.guard if authenticate is None else self._app)
+        keys = self.keys if authenticate is None else None
+        self.guard = Guarded(self._app, keys, self.settings.cors)
+        self._logged = Logged(self.guard)
         self._starting = asyncio.Lock()
         self._started = False
+        self._beginning = 0
         self._loading: asyncio.Task[None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -195,7 +200,11 @@ class Gateway:
             self.keys.check(caller)
 
         admit = partial(self.keys.admit, caller) if self._authenticate is None else None
-        created = await self.answers.start(asked, caller.owner, once, _labels(asked), admit)
+        self._beginning += 1
+        try:
+            created = await self.answers.start(asked, caller.owner, once, _labels(asked), admit)
+        finally:
+            self._beginning -= 1
         return created if created.fresh else await self._same(asked, created)
 
     async def _same(self, asked: Asked, created: Created) -> Created:
@@ -210,13 +219,16 @@ class Gateway:
         """Whether these may be asked, now. NotFound, Overloaded."""
         allowed = self.settings.models
         for model in models:
+            if len(model) > LONGEST:
+                said = f"the name of a model has at most {LONGEST} characters"
+                raise BadRequest(said, status=400, code="invalid_request_error")
             if allowed and model not in allowed:
                 said = f"the model {model!r} is not served here; there are: {', '.join(allowed)}"
                 raise NotFound(said, status=404, code="model_not_found")
         if self.answers.closing:
             said = "this server is restarting"
             raise Overloaded(said, status=503, code="restarting", retry_after=1.0)
-        if len(self.answers.producers) >= self.settings.max_streams:
+        if len(self.answers.producers) + self._beginning >= self.settings.max_streams:
             said = f"{self.settings.max_streams} answers are under way here, and no more may be"
             raise Overloaded(said, status=503, code="too_many_streams", retry_after=1.0)
 

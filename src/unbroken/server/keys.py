@@ -1,8 +1,8 @@
 """Who may ask, and how much: keys, their limits for a day, and links that share one answer.
 
 Kept in the same store as the answers, so that every process of a store knows them. Only the hash
-of a key is stored: it is shown once, when it is made. While there is no key at all, everybody who
-reaches the gateway may use it; it binds to loopback only then.
+of a key is stored: it is shown once, when it is made. Until there is a first key, everybody who
+reaches the gateway may use it; it binds to loopback only then. Revoking the last one opens nothing.
 """
 
 import hashlib
@@ -26,6 +26,9 @@ from unbroken.stores.base import End, NewStream, Search, Store, StreamInfo
 
 OWNER, SHARES = "_keys", "_shares"
 """Whose streams keys and links are; no caller is called so."""
+
+EVER = "key_ever"
+"""The stream that says that there has been a key; what is revoked is forgotten some day."""
 
 FRESH = 5.0
 """Seconds that a process believes what it knows of a key: a revoked one works no longer."""
@@ -72,6 +75,8 @@ class Keys:
     def __init__(self, store: Store, limits: Mapping[str, Allowance] | None = None) -> None:
         self._store, self._limits = store, limits or {}
         self.accounts = Accounts(store)
+        self.needed = False
+        """Whether nobody is let in without a key, even if the store knows of none."""
         self._known: dict[str, tuple[float, Caller]] = {}
         self._open_until = 0.0
 
@@ -84,13 +89,18 @@ class Keys:
         given = msgspec.structs.asdict(allowance)
         limits = {kind: str(most) for kind, most in given.items() if most is not None}
         new = NewStream(id=_id("key", key), owner=OWNER, labels={"name": name, **limits})
-        await self._store.create(new, (), "keys", FOR_EVER)  # nobody's orphan, never pruned
+        for stream in (NewStream(id=EVER, owner=OWNER), new):
+            await self._store.create(stream, (), "keys", FOR_EVER)  # nobody's orphan, never pruned
         return key
 
     async def all(self) -> list[StreamInfo]:
         """Every key that is not revoked, the youngest first."""
-        found = await self._store.find(OWNER, Search(closed=False, limit=500))
-        return found.streams
+        keys, before = list[StreamInfo](), None
+        while True:
+            found = await self._store.find(OWNER, Search(closed=False, before=before, limit=500))
+            keys += [info for info in found.streams if info.id != EVER]
+            if (before := found.next) is None:
+                return keys
 
     async def revoke(self, name: str) -> None:
         """End a key. ConfigurationError if there is none of that name."""
@@ -101,10 +111,10 @@ class Keys:
         raise ConfigurationError(f"there is no key named {name!r}")
 
     async def caller(self, key: str) -> Caller:
-        """Who shows this key. AuthenticationFailed if it is none of ours, or missing; while there
-        are no keys any will do, since SDKs can't be without one.
+        """Who shows this key. AuthenticationFailed if it is none of ours, or missing; until there
+        is a first one any will do, since SDKs can't be without one.
         """
-        if await self._nobody_has_one():
+        if not self.needed and await self._nobody_had_one():
             return EVERYBODY
         place = _id("key", key)
         believed, caller = self._known.get(place, (0.0, EVERYBODY))
@@ -174,7 +184,7 @@ class Keys:
         allowance = self._limits.get(name) or msgspec.convert(given, Allowance, strict=False)
         return Caller(place, name, allowance)
 
-    async def _nobody_has_one(self) -> bool:
+    async def _nobody_had_one(self) -> bool:
         if time.monotonic() < self._open_until:
             return True
         found = await self._store.find(OWNER, Search(limit=1))

@@ -1,10 +1,12 @@
-"""Whose pages may ask a gateway that has no keys: its own, and those that `cors` names.
+"""Whose pages may ask where no key must be shown: the gateway's own, and those that `cors` names.
 
 A browser lets any page send requests to this machine: a WebSocket or a form needs no leave, and a
 name that its owner points at 127.0.0.1 makes a page of theirs look like one of ours (DNS
 rebinding). What gives it away are headers that a page can't choose: `origin` (RFC 6454, 7.3),
 `sec-fetch-site` where there is no origin (W3C Fetch Metadata, 2.4), and `host`. Programs send no
-origin, and pass. Behind keys, or the `authenticate` of one's own app, there is nothing to guard.
+origin, and pass. Behind keys there is nothing to guard. Where an app says who its users are they
+are guarded as well, for browsers send their cookies along whoever's page it is; a page of others
+can't know a bearer token.
 """
 
 import ipaddress
@@ -24,13 +26,14 @@ REFUSED = 4403
 
 
 class Guarded:
-    """An ASGI app that pages of others don't reach while there are no keys.
+    """An ASGI app that pages of others don't reach while there are no `keys`; None: the app's users
+    are known by other means.
 
     With `loopback` it answers to the names of this machine only. An app that a gateway is mounted
     in knows its own names better, so that this is for a gateway by itself.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, cors: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys | None, cors: Sequence[str]) -> None:
         self._app, self._keys = app, keys
         self._any = "*" in cors
         self._origins = frozenset(cors)
@@ -42,8 +45,8 @@ class Guarded:
         if self._any or scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        reason = self._stranger(Headers(scope=scope))
-        if not reason or not await self._is_open():
+        reason = self._stranger(Headers(scope=scope), scope["path"])
+        if not reason or not await self._is_open(Headers(scope=scope)):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()  # its `websocket.connect`
@@ -51,24 +54,30 @@ class Guarded:
         else:
             await _refusal(reason)(scope, receive, send)
 
-    def _stranger(self, headers: Headers) -> str:
+    def _stranger(self, headers: Headers, path: str) -> str:
         """Why a request comes from somebody else's page; the empty text if it does not."""
         origin, host = headers.get("origin"), headers.get("host", "").lower()
-        if origin is None:
-            # A page's navigation to us shows what it gets to the user, not to the page.
-            site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode")
-            strange = site in {"cross-site", "same-site"} and mode != "navigate"
+        site = headers.get("sec-fetch-site")
+        if site == "same-origin":
+            strange = False  # a browser's word, also where a proxy has changed the host
+        elif origin is None:
+            # A page's navigation to us shows what it gets to the user, not to the page; but it
+            # must not begin an answer.
+            shown = headers.get("sec-fetch-mode") == "navigate" and not path.endswith("/stream")
+            strange = site in {"cross-site", "same-site"} and not shown
         else:
             strange = origin not in self._origins and (not host or _place(origin) != host)
         if strange:
             whose = origin or "other sites"
-            return f"without keys pages of {whose} may not ask; `cors` names those that may"
+            return f"without a key pages of {whose} may not ask; `cors` names those that may"
         if self.loopback and host and host not in self._hosts and not is_loopback(_name(host)):
             return f"without keys this gateway is not called {host!r}; `cors` may name its origin"
         return ""
 
-    async def _is_open(self) -> bool:
-        """Whether anybody may ask, since there are no keys."""
+    async def _is_open(self, headers: Headers) -> bool:
+        """Whether who asks shows nothing that other pages could not make a browser show."""
+        if self._keys is None:
+            return not headers.get("authorization", "").lower().startswith("bearer ")
         try:
             return await self._keys.caller("") == EVERYBODY
         except AuthenticationFailed:

@@ -8,6 +8,7 @@ A reader at another process counts as well: that process announces it in the sto
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -22,12 +23,18 @@ PRESENCE = 2.0
 class Readers:
     """The followers in this process. `abandon` is called for an answer that nobody reads."""
 
-    def __init__(self, store: Store, abandon: Callable[[str], Awaitable[None]]) -> None:
-        self._store, self._abandon = store, abandon
+    def __init__(
+        self,
+        store: Store,
+        abandon: Callable[[str], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._abandon, self._clock = store, abandon, clock
         self._counts: Counter[str] = Counter()
         self._here: dict[str, float | None] = {}  # what we produce: seconds to wait, None for ever
+        self._alone: dict[str, float] = {}  # when the wait for what nobody reads here is over
+        self._next = 0.0
         self._elsewhere: dict[str, bool] = {}  # whether its producer cares who reads
-        self._checks: set[asyncio.Task[None]] = set()
 
     @property
     def total(self) -> int:
@@ -37,17 +44,18 @@ class Readers:
     def produced(self, stream: str, asked: Asked) -> None:
         """From now on this process writes the answer."""
         waits: dict[str, float | None] = {"keep": None, "cancel": 0.0, "grace": asked.grace}
-        patience = self._here[stream] = waits[asked.on_disconnect]
-        if patience is not None:
-            self._look_after(max(patience, PRESENCE), stream)
+        self._here[stream] = waits[asked.on_disconnect]
+        self._wait(stream, PRESENCE)
 
     def over(self, stream: str) -> None:
         """This process writes it no more."""
         self._here.pop(stream, None)
+        self._alone.pop(stream, None)
 
     def enter(self, stream: str) -> None:
         """One reader more."""
         self._counts[stream] += 1
+        self._alone.pop(stream, None)
 
     def leave(self, stream: str) -> None:
         """One reader less; the last one may take the answer along."""
@@ -56,9 +64,15 @@ class Readers:
             return
         del self._counts[stream]
         self._elsewhere.pop(stream, None)
-        patience = self._here.get(stream)
-        if patience is not None:
-            self._look_after(patience, stream)
+        self._wait(stream)
+
+    async def look(self) -> None:
+        """Abandon what nobody has read for as long as its policy waits, here or elsewhere."""
+        now = self._clock()
+        late = [stream for stream, until in self._alone.items() if until <= now]
+        if now >= self._next:
+            self._next, late = now + PRESENCE / 2, [*self._alone]  # who is announced elsewhere?
+        await asyncio.gather(*map(self._check, late))
 
     async def announce(self) -> None:
         """Tell the producers at other processes that their answers are read here."""
@@ -68,6 +82,7 @@ class Readers:
     def close(self) -> None:
         """Nobody is abandoned any more: the readers are sent away, they did not leave."""
         self._here.clear()
+        self._alone.clear()
 
     async def _attend(self, stream: str) -> None:
         try:
@@ -80,21 +95,22 @@ class Readers:
         except StreamMissing:
             self._elsewhere.pop(stream, None)  # the follower hears of it by itself
 
-    def _look_after(self, seconds: float, stream: str) -> None:
-        asyncio.get_running_loop().call_later(seconds, self._look, stream)
-
-    def _look(self, stream: str) -> None:
-        if stream in self._here and not self._counts[stream]:
-            task = asyncio.ensure_future(self._check(stream))
-            self._checks.add(task)
-            task.add_done_callback(self._checks.discard)
+    def _wait(self, stream: str, least: float = 0.0, ago: float = 0.0) -> None:
+        """It was read last so many seconds ago. Wait as long as its policy says, or `least`."""
+        patience = self._here.get(stream)
+        if patience is not None and not self._counts[stream]:
+            until = self._clock() + max(patience - ago, least)
+            self._alone[stream] = max(until, self._alone.get(stream, 0.0))
 
     async def _check(self, stream: str) -> None:
         try:
             elsewhere = await self._store.attended(stream)
         except StoreError:
             elsewhere = PRESENCE  # nobody is sent away because the store can't be asked
+        if stream not in self._alone:
+            return  # somebody has come meanwhile
         if elsewhere:
-            self._look_after(elsewhere, stream)
-        elif not self._counts[stream]:
+            self._wait(stream, elsewhere, PRESENCE - elsewhere)
+        elif self._alone[stream] <= self._clock():
+            del self._alone[stream]
             await self._abandon(stream)

@@ -140,6 +140,11 @@ def left(stream: str, why: str) -> End:
     return End(LEFT, final_to(Final(state=LEFT, error=failure)))
 
 
+def is_whole(end: End | None) -> bool:
+    """Whether nothing is missing: only then may a tool call be carried out."""
+    return end is not None and end.state == "complete"
+
+
 def broken_by(end: End) -> ProviderError | None:
     """What a dialect has to say of an end: nothing, unless the answer failed or was cancelled.
 

@@ -158,6 +158,7 @@ def serve(
     """
     gateway = Gateway(registry.open(settings.store), settings=settings, key_limits=key_limits)
     gateway.guard.loopback = is_loopback(settings.host)
+    gateway.keys.needed = not gateway.guard.loopback
     config = uvicorn.Config(
         gateway,
         http=_Bounded,

@@ -17,10 +17,12 @@ from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import (
     BadRequest,
     LocalProtocolError,
+    NotFound,
     OffsetUnknown,
     Overloaded,
     ProviderError,
     StoreError,
+    StreamMissing,
     UnbrokenError,
 )
 from unbroken.events import Notice
@@ -82,6 +84,8 @@ def as_refusal(error: Exception) -> ProviderError:
         return error
     if isinstance(error, LocalProtocolError | OffsetUnknown):
         return BadRequest(str(error), status=400, code="invalid_request_error")
+    if isinstance(error, StreamMissing):
+        return NotFound(str(error), status=404)
     if isinstance(error, StoreError):
         return Overloaded(str(error), status=503, code="store_unavailable", retry_after=1.0)
     if not isinstance(error, UnbrokenError):

@@ -20,7 +20,7 @@ from unbroken.messages import Request
 from unbroken.response import Response
 from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
 from unbroken.server.live import Batch
-from unbroken.server.records import LEFT, asked_from, broken_by, events_from
+from unbroken.server.records import LEFT, asked_from, broken_by, events_from, is_whole
 from unbroken.server.speak import Followed, begun, careful, folded, number
 from unbroken.stores.base import BEGINNING, End, StreamInfo
 from unbroken.wire.codec import Frame, FrameWriter
@@ -164,7 +164,7 @@ async def _object(server: Gateway, stream: StreamInfo) -> HttpResponse:
         id=stream.id,
         model=fold.model or stream.labels.get("model", ""),
         end="complete" if stream.end is not None else None,
-        choices=fold.choices(complete=stream.end is not None),
+        choices=fold.choices(complete=is_whole(stream.end)),
         usage=fold.usage,
     )
     body = msgspec.json.decode(CODEC.dialect.encode_response(response, int(stream.created)))

@@ -26,7 +26,7 @@ from unbroken.messages import message_to_chat
 from unbroken.response import Choice
 from unbroken.server.gateway import Gateway, gateway_of, has_ended
 from unbroken.server.live import Batch
-from unbroken.server.records import LEFT, asked_from, final_from
+from unbroken.server.records import LEFT, asked_from, final_from, is_whole
 from unbroken.server.speak import careful, number
 from unbroken.stores.base import Search, StreamInfo
 from unbroken.wire import sse
@@ -136,7 +136,7 @@ async def _whole(server: Gateway, stream: StreamInfo) -> dict[str, Any]:
     fold = Accumulator(asked.request.n or 1)
     for record in records[1:]:
         fold.add(Batch(0, record).events)
-    choices = fold.choices(complete=stream.end is not None)
+    choices = fold.choices(complete=is_whole(stream.end))
     final = None if stream.end is None else final_from(stream.end.final)
     return {
         **_shown(stream),

@@ -1,0 +1,128 @@
+"""What becomes of an answer that nobody reads, on a clock of our own."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from unbroken.messages import Request, messages_from
+from unbroken.server.readers import PRESENCE, Readers
+from unbroken.server.records import Asked
+from unbroken.stores.base import NewStream
+from unbroken.stores.memory import MemoryStore
+
+GRACE = 10.0
+ASKED = Asked(
+    models=["sim/x"],
+    request=Request(model="sim/x", messages=messages_from("Hi")),
+    created=0,
+    on_disconnect="grace",
+    grace=GRACE,
+)
+
+
+class World:
+    """One answer "s" that is written here, and the time."""
+
+    def __init__(self, asked=ASKED):
+        self.now, self.abandoned = 1000.0, []
+        self.store = MemoryStore(clock=self.clock)
+        self.readers = Readers(self.store, self._abandon, self.clock)
+        self._asked = asked
+
+    def clock(self):
+        return self.now
+
+    async def _abandon(self, stream):
+        self.abandoned.append((stream, round(self.now - 1000.0, 3)))
+
+    async def __aenter__(self):
+        await self.store.create(NewStream("s"), (), "p", 60)
+        self.readers.produced("s", self._asked)
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    async def until(self, seconds):
+        """Let the time go on, and look as often as a process does."""
+        while self.now < 1000.0 + seconds:
+            self.now += 0.0625
+            await self.readers.look()
+
+
+def told(story, asked=ASKED):
+    async def main():
+        async with World(asked) as world:
+            await story(world)
+            return world.abandoned
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("wish", "after"), [("grace", GRACE), ("cancel", PRESENCE), ("keep", None)]
+)
+def test_an_answer_that_nobody_ever_reads(wish, after):
+    asked = msgspec.structs.replace(ASKED, on_disconnect=wish)
+    expected = [] if after is None else [("s", pytest.approx(after, abs=0.1))]
+
+    assert told(lambda world: world.until(30), asked) == expected
+
+
+def test_each_leaving_has_its_own_grace():
+    """Whoever is away for a moment when an earlier wait would have ended has not left for good."""
+
+    async def story(world):
+        for second in range(1, 40, 3):
+            world.readers.enter("s")
+            await world.until(second)
+            world.readers.leave("s")
+            await world.until(second + 2)
+        await world.until(60)
+
+    assert told(story) == [("s", pytest.approx(37 + GRACE, abs=0.1))]
+
+
+def test_a_reader_elsewhere_has_the_same_grace():
+    """It is announced every half second until it leaves, eight seconds after the answer began."""
+
+    async def story(world):
+        for second in range(1, 17):
+            await world.store.attend("s", PRESENCE)
+            await world.until(second / 2)
+        await world.until(60)
+
+    ((_, when),) = told(story)
+    assert 8 + GRACE - 0.6 <= when <= 8 + GRACE + PRESENCE
+
+
+def test_a_reader_who_leaves_at_once_takes_the_answer_along():
+    async def story(world):
+        world.readers.enter("s")
+        await world.until(5)
+        world.readers.leave("s")
+        await world.until(9)
+
+    asked = msgspec.structs.replace(ASKED, on_disconnect="cancel")
+    assert told(story, asked) == [("s", pytest.approx(5, abs=0.1))]
+
+
+def test_one_of_two_readers_may_leave():
+    async def story(world):
+        world.readers.enter("s")
+        world.readers.enter("s")
+        world.readers.leave("s")
+        await world.until(60)
+
+    assert told(story) == []
+
+
+def test_a_process_that_closes_abandons_nobody():
+    async def story(world):
+        world.readers.close()
+        world.readers.enter("s")
+        world.readers.leave("s")
+        await world.until(60)
+
+    assert told(story) == []
