@@ -55,6 +55,14 @@ def calls(*fragments):
     return said(*(chunk(tool_calls=[fragment]) for fragment in fragments))
 
 
+def test_what_follows_the_end_is_no_part_of_the_answer():
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
+    events = said(chunk(content="hi"), chunk("stop"), DONE, {"choices": [], "usage": usage}, DONE)
+
+    assert events[2:] == [MessageEnd("stop", None, "stop")]
+
+
 # Golden bytes of compatible servers
 
 

@@ -110,8 +110,8 @@ class MessagesReader:
                     self._read_whole(frame, out)
             except UNREADABLE:
                 self.skipped += 1
-            if self.error is not None:
-                return  # an error ends the stream, whatever follows it
+            if self.done or self.error is not None:
+                return  # the end, or an error: whatever follows is no part of the answer
 
     def _read_whole(self, frame: Frame, out: list[Event]) -> None:
         said = _decode(frame.data)

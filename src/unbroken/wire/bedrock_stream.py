@@ -172,6 +172,8 @@ class ConverseReader:
                 self._one(kind, frame.data, out)
             except UNREADABLE:
                 self.skipped += 1
+            if self.done:
+                return
 
     def eof(self, out: list[Event]) -> None:
         """The body has ended; after the stop only the usage is missing."""

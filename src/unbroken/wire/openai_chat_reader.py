@@ -183,8 +183,8 @@ class ChatReader:
                     out.append(TextDelta(text, self._like_choice))
             except UNREADABLE:
                 self._unreadable(frame.data, out)
-            if self.error is not None:
-                return  # an error ends the stream, whatever follows it
+            if self.done or self.error is not None:
+                return  # the end, or an error: whatever follows is no part of the answer
 
     def read_one(self, frame: Frame, out: list[Event]) -> None:
         """Append what one chunk says; raises one of UNREADABLE."""

@@ -171,7 +171,7 @@ class ResponsesReader:
             except (*UNREADABLE, TypeError):
                 del out[before:]
                 self.skipped += 1
-            if self.error is not None:
+            if self.done or self.error is not None:
                 return
 
     def eof(self, out: list[Event]) -> None:
