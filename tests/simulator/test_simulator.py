@@ -9,8 +9,10 @@ from unbroken import Client
 from unbroken.errors import BadRequest
 from unbroken.simulator import prose
 from unbroken.simulator.dice import Dice
-from unbroken.simulator.scenario import PACES, Fault, load, pace_of, parse
+from unbroken.simulator.scenario import PACES, Fault, Scenario, load, pace_of, parse
+from unbroken.simulator.steps import End, Reset
 from unbroken.simulator.transport import SimulatorTransport
+from unbroken.simulator.world import YOUNGEST
 
 
 def ask(prompt="Tell me about cats.", model="demo", **given):
@@ -157,3 +159,38 @@ def test_every_answer_is_labelled_as_simulated():
     steps, _ = transport.world.answer("/v1/chat/completions", {}, body)
 
     assert all(s.headers["x-simulated"] == "unbroken" for s in steps if hasattr(s, "headers"))
+
+
+def test_the_log_holds_the_youngest_requests_and_short_names():
+    transport = SimulatorTransport()
+    for _ in range(YOUNGEST + 10):
+        transport.world.answer("/v1/models", {}, b"")
+    with Client(transport=transport) as client:
+        client.complete(f"sim/{'z' * 5000}?tokens=3", "Hi")
+
+    assert len(transport.log) == YOUNGEST
+    assert [entry.ended for entry in transport.log[-2:]] == ["open", "whole"]
+    assert set(transport.log[-1].model) == {"z"}
+    assert len(transport.log[-1].model) < 500
+
+
+def test_names_are_counted_for_faults_but_not_without_end():
+    transport = SimulatorTransport(Scenario(tokens=1, faults=(Fault(kind="cut", times=1),)))
+    ask = [{"role": "user", "content": "x"}]
+
+    def ends(model):
+        body = msgspec.json.encode({"model": model, "messages": ask, "max_tokens": 1})
+        return transport.world.answer("/v1/chat/completions", {}, body)[0][-1]
+
+    first = [type(ends("m")) for _ in range(2)]
+    for n in range(YOUNGEST):
+        ends(f"m{n}")
+
+    assert first == [Reset, End]
+    assert len(transport.world._counts) <= YOUNGEST
+
+
+@pytest.mark.parametrize("model", ["openai/demo", "anthropic/demo"])
+def test_only_a_dialect_that_keeps_answers_keeps_one(model):
+    with Client(api_key="k", transport=SimulatorTransport()) as client:
+        assert client.complete(model, "Hi", extra={"background": True}).end == "complete"

@@ -110,7 +110,7 @@ class _Simulated:
 
     @property
     def log(self) -> list[Entry]:
-        """Every request so far, and how its answer ended."""
+        """Every request so far (the youngest 10,000 of them), and how its answer ended."""
         return self.world.log
 
     def now(self) -> float:

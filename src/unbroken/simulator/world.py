@@ -21,6 +21,11 @@ from unbroken.wire.codec import Codec
 
 HEADER = "x-unbroken-scenario"
 
+YOUNGEST = 10_000
+"""Requests that the log holds: a simulator may answer for months."""
+_NAME = 200
+"""Characters of a model's name that it holds."""
+
 # A dialect by the end of its path. Where the path names the model, and whether the answer is
 # streamed, the body does not.
 DIALECTS: tuple[tuple[re.Pattern[str], Codec], ...] = (
@@ -47,7 +52,7 @@ class Entry(Struct):
 
 
 class World:
-    """All requests that one simulator has seen, and what it answers to the next."""
+    """The youngest requests that one simulator has seen, and what it answers to the next."""
 
     def __init__(self, scenarios: Mapping[str, Scenario] | None = None) -> None:
         self.log: list[Entry] = []
@@ -62,6 +67,7 @@ class World:
         place, _, query = path.partition("?")
         entry = Entry(place, headers=dict(headers))
         self.log.append(entry)
+        del self.log[:-YOUNGEST]
         if place.endswith("/models"):
             return _models(as_anthropic="anthropic-version" in headers), entry
         found = ((codec, pattern.search(place)) for pattern, codec in DIALECTS)
@@ -94,19 +100,22 @@ class World:
         if not asked.messages:
             raise BadRequest("messages is empty", status=400, code="invalid_request_error")
         model, _, query = asked.model.removeprefix("sim/").partition("?")
-        entry.model = model
+        entry.model = model[:_NAME]
         known = named() | self._scenarios
         scenario = known.get(model, self._scenarios.get("*", Scenario()))
         scenario = parse(query, scenario) if query else scenario
         if header := headers.get(HEADER):
             scenario = parse(header, scenario)
         request: Request = msgspec.structs.replace(asked, model=model)
-        if asked.extra.get("background"):
+        if codec is openai_responses.CODEC and asked.extra.get("background"):
             calm = msgspec.structs.replace(scenario, faults=())
             self._kept.keep(play(msgspec.structs.replace(request, stream=True), codec, calm, 1))
         return play(request, codec, scenario, self._count(f"{asked.model} {header}"))
 
     def _count(self, key: str) -> int:
+        """How often this was asked. After too many names all are forgotten: faults begin anew."""
+        if len(self._counts) >= YOUNGEST and key not in self._counts:
+            self._counts.clear()
         self._counts[key] = self._counts.get(key, 0) + 1
         return self._counts[key]
 
