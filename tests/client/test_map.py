@@ -22,6 +22,7 @@ from unbroken.client._map import Results
 from unbroken.errors import ServerError, UnbrokenError
 from unbroken.events import Usage
 from unbroken.response import Attempt
+from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport, SimulatorTransport
 
@@ -208,6 +209,52 @@ def test_cancelling_closes_what_is_open():
     asyncio.run(run())
 
     assert [entry.ended for entry in transport.log] == ["client left"] * 2
+
+
+def closed_in_mid_map(world):
+    """Two of three answers are open when another thread closes the client."""
+    client = Client(api_key="k", **world(SimulatorTransport))
+
+    def close():
+        while not began(client):
+            pass
+        client.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    results = client.map(WORDS[:3], model="openai/m", concurrency=2)
+    closing.join()
+    return results
+
+
+def closed_in_mid_map_async(world):
+    async def run():
+        client = AsyncClient(api_key="k", **world(AsyncSimulatorTransport))
+        mapping = asyncio.create_task(client.map(WORDS[:3], model="openai/m", concurrency=2))
+        while not began(client):
+            await asyncio.sleep(0.01)
+        await client.close()
+        return await mapping
+
+    return asyncio.run(run())
+
+
+def began(client):
+    """Whether two answers of a client have begun."""
+    drivers = [driver for ref in client._open.valuerefs() if (driver := ref())]
+    return sum(driver.delivery.begun for driver in drivers) >= 2
+
+
+@pytest.mark.parametrize("ask", [closed_in_mid_map, closed_in_mid_map_async])
+@pytest.mark.parametrize("kind", ["http", "simulator"])
+def test_an_answer_that_is_cut_by_closing_the_client_is_a_failure(ask, kind):
+    with running({"*": SLOW}) as url:
+        http, simulated = {"base_url": f"{url}/v1"}, {"scenarios": SLOW, "real_time": True}
+        results = ask(lambda make: http if kind == "http" else {"transport": make(**simulated)})
+
+    assert results.responses == []
+    assert [str(error).split(".")[0] for error in results] == ["the client is closed"] * 3
+    assert [bool(error.response.text) for error in results] == [True, True, False]
 
 
 @pytest.mark.parametrize("ask", [mapped, awaited])

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
-from unbroken.client._plan import Models, Parameters
+from unbroken.client._plan import Models, Parameters, closed
 from unbroken.engine.bill import together
 from unbroken.errors import ConfigurationError, LocalProtocolError, UnbrokenError
 from unbroken.events import Event, Usage
@@ -67,6 +67,13 @@ class Results(list[Item]):
 
 def _came(item: Item) -> Response:
     return item if isinstance(item, Response) else item.response
+
+
+def _not_cut(response: Response) -> Response:
+    """Nobody but a client that was closed cancels an answer that is still waited for."""
+    if response.end == "cancelled":
+        raise closed(response)
+    return response
 
 
 class _Stream(Protocol):
@@ -193,7 +200,7 @@ class _Crew:
         finally:
             self._open.discard(stream)
             stream.close()
-        return stream.response
+        return _not_cut(stream.response)
 
 
 async def map_async(
@@ -274,9 +281,9 @@ async def _outcome(
                 pass
         finally:
             await stream.close()
+        return _not_cut(stream.response)
     except UnbrokenError as error:
         return error
-    return stream.response
 
 
 async def _each(prompts: Iterable[Prompt]) -> AsyncIterator[Prompt]:
