@@ -18,10 +18,15 @@ _LINGER = 0.05
 """Seconds to wait for the last chunk of a whole answer, so that its connection can serve again."""
 
 
-_FOREIGN = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError, InvalidURL a ClientError
+_FOREIGN = (aiohttp.ClientError, OSError, UnicodeError)
+"""TimeoutError is an OSError, InvalidURL a ClientError; a UnicodeError: no host has such a name."""
 
-
-_CONNECT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL)
+_CONNECT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+    UnicodeError,
+)
 
 
 def _ours(error: Exception) -> TransportError:
@@ -54,17 +59,27 @@ class HttpBody:
             self._watch.until(deadline)
             return await self._content.readany()
         except _FOREIGN as error:
+            if data := self._unread():
+                return data
             raise _ours(error) from error
         finally:
             self._watch.deadline = None
 
+    def _unread(self) -> bytes:
+        """What had come before the connection broke: aiohttp raises rather than give it out."""
+        return self._content._read_nowait(-1)
+
     async def close(self, *, reusable: bool = False) -> None:
         """Let go at once. `reusable`: the answer is whole, the connection may serve again."""
         self._watch.close()
-        if reusable and await self._at_end():
-            self._response.release()
-        else:
-            self._response.close()
+        whole = False
+        try:
+            whole = reusable and await self._at_end()
+        finally:  # who is cancelled while lingering lets go too
+            if whole:
+                self._response.release()
+            else:
+                self._response.close()
 
     async def _at_end(self) -> bool:
         """The body's own end follows the answer's; without it the connection is spent."""
@@ -179,7 +194,8 @@ class AsyncHttpTransport:
         """The session belongs to the running loop, so it is made at the first request."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0)  # the caller's concurrency is the limit
-            self._session = aiohttp.ClientSession(connector=connector)
+            jar = aiohttp.DummyCookieJar()  # keys share the session: no cookie goes from one to all
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=jar)
         return self._session
 
 
