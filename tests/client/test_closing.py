@@ -248,3 +248,52 @@ def test_nor_while_the_connection_is_made(restless, server):
             assert not reading.is_alive()
 
     assert caught == []
+
+
+class Told:
+    """An observer: how each answer ended."""
+
+    def __init__(self):
+        self.states = []
+
+    def answered(self, told):
+        self.states.append(told.state)
+
+
+class Lingering(AsyncSimulatorTransport):
+    """Letting go of a connection takes until somebody is tired of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.lets_go = asyncio.Event()
+
+    async def open(self, request, deadlines):
+        body = await super().open(request, deadlines)
+        body.close = self._close
+        return body
+
+    async def _close(self, *, reusable=False):
+        self.lets_go.set()
+        await asyncio.Event().wait()
+
+
+def test_who_is_cancelled_while_letting_go_has_the_observers_told():
+    told = Told()
+
+    async def main():
+        transport = Lingering()
+        client = AsyncClient(transport=transport, observers=[told])
+        stream = client.stream("sim/demo?ttft=0&tps=0", "Hi")
+        reading = asyncio.create_task(drain(stream))
+        await transport.lets_go.wait()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    asyncio.run(main())
+
+    assert told.states == ["complete"]
+
+
+async def drain(stream):
+    async for _ in stream.batches():
+        pass

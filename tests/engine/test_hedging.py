@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from unbroken import AsyncClient, Client
-from unbroken.errors import Overloaded
+from unbroken.errors import Overloaded, TimedOut
 from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Fault, Scenario
-from unbroken.simulator.transport import SimulatorTransport
+from unbroken.simulator.transport import AsyncSimulatorTransport, SimulatorTransport
 
 ROUTE = ["openai/slow", "anthropic/quick"]
 SLOW = {"slow": Scenario(ttft=5.0, tokens=9), "quick": Scenario(ttft=0.2, tokens=9)}
@@ -135,3 +135,54 @@ def _ends(_client, url):
             break
         time.sleep(0.02)
     return ends
+
+
+BOTH_SLOW = {"slow": Scenario(ttft=50.0), "quick": Scenario(ttft=50.0)}
+
+
+def due_for_a_probe(stream, now):
+    """The circuit of the rival: it failed, and its pause is just over."""
+    circuit = stream._driver.delivery._course.route[1].circuit
+    circuit.failed(TimedOut(), now - 5)
+    assert circuit.ready(now)
+    return circuit
+
+
+def test_a_rival_that_was_a_probe_is_forgotten_when_the_call_is_cancelled():
+    async def main():
+        transport = AsyncSimulatorTransport(BOTH_SLOW, real_time=True)
+        async with AsyncClient(api_key="k", transport=transport) as client:
+            stream = client.stream(ROUTE, "hello", hedge_after=0.01)
+            circuit = due_for_a_probe(stream, transport.now())
+            asking = asyncio.create_task(anext(stream.batches()))
+            while len(transport.log) < 2:
+                await asyncio.sleep(0.01)
+            assert not circuit.ready(transport.now())  # the rival is the probe
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            return stream, circuit.ready(transport.now())
+
+    stream, ready = asyncio.run(main())
+
+    assert ready
+    assert [attempt.model for attempt in stream.response.attempts] == ["quick", "slow"]
+
+
+class Interrupting(SimulatorTransport):
+    """Somebody presses Ctrl-C while the rival is asked."""
+
+    def open(self, request, deadlines):
+        if b"quick" in request.body:
+            raise KeyboardInterrupt
+        return super().open(request, deadlines)
+
+
+def test_nor_is_it_remembered_when_a_blocking_call_is_interrupted():
+    transport = Interrupting({"slow": Scenario(ttft=2.0)})
+    with Client(api_key="k", transport=transport) as client:
+        stream = client.stream(ROUTE, "hello", hedge_after=0.9)
+        circuit = due_for_a_probe(stream, transport.now())
+        with pytest.raises(KeyboardInterrupt):
+            list(stream)
+
+        assert circuit.ready(transport.now())

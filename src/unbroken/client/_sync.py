@@ -122,9 +122,11 @@ class _Driver:
                 if events := self._step():
                     yield events
         finally:
-            self._hang_up()
-            self.delivery.cancel(self._transport.now())
-            self._watch.over(self.delivery)
+            try:
+                self._hang_up()
+            finally:  # whoever is cancelled meanwhile: the answer is over, and it is told
+                self.delivery.cancel(self._transport.now())
+                self._watch.over(self.delivery)
         self.delivery.conclude()
 
     def first(self) -> list[Event]:
@@ -149,10 +151,13 @@ class _Driver:
         """Ask a rival too if there is no content in time; go on with whoever speaks first."""
         rivals = (self.delivery, self.delivery.rival())
         lanes = self._lanes = [_Driver(one, self._transport, self._watch) for one in rivals]
-        won, events = self._transport.race(lanes[0], lanes[1], after)
-        winner, loser = lanes[won], lanes[1 - won]
-        self.delivery, self._body, self._lanes = winner.delivery, winner._body, []
-        self.delivery.outran(loser.delivery, self._transport.now())
+        won, events = 0, list[Event]()
+        try:
+            won, events = self._transport.race(lanes[0], lanes[1], after)
+        finally:  # also if nobody won: what the rival was to find out, somebody else may
+            winner, loser = lanes[won], lanes[1 - won]
+            self.delivery, self._body, self._lanes = winner.delivery, winner._body, []
+            self.delivery.outran(loser.delivery, self._transport.now())
         return events
 
     def _step(self) -> list[Event]:
