@@ -1,15 +1,17 @@
 """What callers get wrong: every mistake is an UnbrokenError that names the argument, early."""
 
+import asyncio
 import subprocess
 import sys
 
 import pytest
 
 import unbroken
-from unbroken import AsyncClient, Client, Message
+from unbroken import AsyncClient, Client, Message, RecoveryPolicy
 from unbroken.errors import (
     AuthenticationFailed,
     ConfigurationError,
+    ConnectFailed,
     LocalProtocolError,
     UnbrokenError,
 )
@@ -18,6 +20,7 @@ from unbroken.simulator.transport import AsyncSimulatorTransport, SimulatorTrans
 
 CYCLE: list = []
 CYCLE.append(CYCLE)
+ONCE = RecoveryPolicy(attempts=1)
 ASKED = (Message("user", (Text("hi"),)),)
 
 
@@ -194,6 +197,29 @@ def test_a_key_of_white_space_is_no_key():
 def test_without_an_address_the_variable_is_named():
     with pytest.raises(ConfigurationError, match="UNBROKEN_BASE_URL or give base_url="):
         Client().stream("compatible/x", "hi")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[bad/v1", "http://h:99999/v1", "http://h:x/v1", "https:///v1", "ftp://h/v1"]
+)
+def test_an_address_that_is_none_is_shown(url):
+    with pytest.raises(ConfigurationError, match="the base URL of compatible is ") as caught:
+        Client(base_url=url).stream("compatible/x", "hi")
+
+    assert url in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70 + ".com"])
+def test_a_host_that_no_name_can_have_is_not_reached(host):
+    async def ask():
+        async with AsyncClient(base_url=f"http://{host}/v1", recovery=ONCE) as awaiting:
+            await awaiting.complete("compatible/x", "hi")
+
+    with pytest.raises(ConnectFailed):
+        asyncio.run(ask())
+    with Client(base_url=f"http://{host}/v1", recovery=ONCE) as blocking:
+        with pytest.raises(ConnectFailed):
+            blocking.complete("compatible/x", "hi")
 
 
 def test_the_sentence_for_an_unknown_model_ends_once():

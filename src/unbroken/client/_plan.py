@@ -304,9 +304,18 @@ def _base_url(settings: Settings, provider: Provider) -> str:
     variable = provider.base_url_env
     url = _for(settings.base_url, provider) or (variable and settings.env.get(variable))
     found = url or provider.located(settings.env)
-    if not found.startswith(("http://", "https://")):
+    if not _is_address(found):
         raise ConfigurationError(
             f"the base URL of {provider.name} is {found!r}" if found else _nowhere(provider),
-            hint="It begins with http:// or https://.",
+            hint="It begins with http:// or https://, and a host follows.",
         )
     return found
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        web = url.startswith(("http://", "https://"))
+        return web and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, or a port that is no number
+        return False
