@@ -62,7 +62,9 @@ class Tearing:
             self.torn.set()
 
     def _answer(self, connection):
-        connection.recv(65536)
+        seen = b""
+        while b"messages" not in seen:
+            seen += connection.recv(65536)
         connection.sendall(HEAD + chunk("one "))
         assert self.heard.wait(10)
         connection.sendall(self._rest)

@@ -1,13 +1,14 @@
 """Real HTTP for callers that block, on urllib3. Why urllib3: docs/adr/0001-http-libraries.md."""
 
 import contextlib
+import io
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPResponse
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import urllib3
 from urllib3 import exceptions as theirs
@@ -22,6 +23,9 @@ from unbroken.transport.waits import Waits
 _READ = 64 * 1024
 _LINGER = 0.05
 """Seconds to wait for the last chunk of a whole answer, so that its connection can serve again."""
+
+_GLANCE = 0.001
+"""Seconds to look for what has come already, when the time to wait for it is over."""
 
 _CONNECT = (
     theirs.NewConnectionError,
@@ -50,15 +54,65 @@ def _reason(error: Exception) -> str:
     return str(error.__cause__ or error.__context__ or error)
 
 
+class _Clocked(io.RawIOBase):
+    """What a socket gives, by a deadline that every look at it is bound by: a socket's own timeout
+    begins anew with each byte, and http.client looks until a line is whole.
+    """
+
+    def __init__(self, sock: socket.socket, made: io.RawIOBase, deadline: float | None) -> None:
+        self.deadline, self.sock, self._made = deadline, sock, made
+        self._timeout: float | None = -1.0  # as yet unknown
+
+    def readable(self) -> bool:
+        """For the buffer above."""
+        return True
+
+    def readinto(self, buffer: "memoryview | bytearray", /) -> int:  # type: ignore[override]
+        """What is here now, or comes by the deadline."""
+        self._arm()
+        return self.sock.recv_into(buffer)
+
+    def close(self) -> None:
+        """The socket counts its readers."""
+        self._made.close()
+        super().close()
+
+    def _arm(self) -> None:
+        """Bound the next look. While content flows the bound hardly moves: a system call saved."""
+        left, was = None, self._timeout
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            if was is not None and abs(left - was) < 0.01 * left:
+                return
+        if left != was:
+            self.sock.settimeout(left)
+            self._timeout = left
+
+
+class _Answer(HTTPResponse):
+    """Read by the deadline that its request waits for."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
+        super().__init__(sock, *args, **named)
+        wait: _Wait = _asking.wait
+        wait.clocked = _Clocked(sock, self.fp.detach(), wait.deadline)
+        self.fp = io.BufferedReader(wait.clocked)
+
+
 class _Wait:
     """Somebody opens a request, and waits for its headers once there is a socket. Who gives it up
     says so before looking for the socket; who waits shows the socket before looking whether it was
     said.
     """
 
-    def __init__(self, request: HttpRequest) -> None:
+    def __init__(self, request: HttpRequest, deadlines: Deadlines) -> None:
         self.request = request
         self.sock: socket.socket | None = None
+        self.deadlines = deadlines
+        self.deadline = deadlines.connect  # of a tunnel, if one has to be dug
+        self.clocked: _Clocked | None = None
 
 
 _WAITING: dict[int, _Wait] = {}
@@ -68,22 +122,23 @@ _asking = threading.local()
 
 
 @contextmanager
-def _waiting(request: HttpRequest) -> Iterator[None]:
-    _asking.wait = _WAITING[id(request)] = _Wait(request)
+def _waiting(request: HttpRequest, deadlines: Deadlines) -> Iterator[_Wait]:
+    wait = _asking.wait = _WAITING[id(request)] = _Wait(request, deadlines)
     try:
-        yield
+        yield wait
     finally:
-        del _WAITING[id(request)]
+        del _WAITING[id(request)], _asking.wait
 
 
 class _Watched:
     """Mixed into urllib3's connections, so that another thread can end the wait for headers."""
 
     sock: socket.socket | None
+    response_class = _Answer
 
     def getresponse(self) -> object:
         wait: _Wait = _asking.wait
-        wait.sock = self.sock
+        wait.sock, wait.deadline = self.sock, wait.deadlines.headers
         if wait.request.given_up:
             _hang_up(self.sock)
         return super().getresponse()  # type: ignore[misc]  # of the connection it is mixed into
@@ -118,18 +173,19 @@ def _hang_up(sock: socket.socket | None) -> None:
 class SyncBody:
     """An answer whose headers have come."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, clocked: _Clocked) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = {k.lower(): v for k, v in response.headers.items()}
         self._response = response
-        self._timeout = -1.0
+        self._clocked = clocked
         self._chunks = ChunkedDecoder()
         self._raw = _raw_reader(response)
 
     def read(self, deadline: float | None) -> bytes:
         """Whatever has arrived, at least one byte; b"" at the end of the body."""
-        if deadline is not None:
-            self._arm(deadline - time.monotonic())
+        if deadline is not None:  # what came while the caller was busy is here, however late it is
+            deadline = max(deadline, time.monotonic() + _GLANCE)
+        self._clocked.deadline = deadline
         with _mapped():
             return self._response.read1(_READ) if self._raw is None else self._dechunked(self._raw)
 
@@ -138,7 +194,10 @@ class SyncBody:
         if reusable and self._at_end():
             self._response.release_conn()
         else:
-            _hang_up(getattr(self._response.connection, "sock", None))
+            if (
+                self._response.connection is not None
+            ):  # else the socket serves somebody else already
+                _hang_up(self._clocked.sock)
             self._response.close()
 
     def _dechunked(self, raw: Callable[[int], bytes]) -> bytes:
@@ -161,17 +220,6 @@ class SyncBody:
             self._response._fp.close()  # type: ignore[attr-defined]  # http.client: the body is read
             return self._chunks.clean
         return True
-
-    def _arm(self, seconds: float) -> None:
-        """Bound the next read. While content flows the bound hardly moves: a system call saved."""
-        if seconds <= 0:
-            raise TimedOut
-        if abs(seconds - self._timeout) < 0.01 * seconds:
-            return
-        sock = getattr(self._response.connection, "sock", None)  # gone once the body has ended
-        if sock is not None:
-            sock.settimeout(seconds)
-            self._timeout = seconds
 
 
 def _raw_reader(response: urllib3.BaseHTTPResponse) -> Callable[[int], bytes] | None:
@@ -205,19 +253,19 @@ class HttpTransport:
         timeout = urllib3.Timeout(
             connect=_left(deadlines.connect, now), read=_left(deadlines.headers, now)
         )
-        with _mapped(), _waiting(request):
-            return SyncBody(
-                self._pool(request.url).urlopen(
-                    request.method,
-                    request.url,
-                    body=request.body,
-                    headers=request.headers,
-                    timeout=timeout,
-                    preload_content=False,
-                    redirect=False,
-                    retries=False,
-                )
+        with _mapped(), _waiting(request, deadlines) as wait:
+            response = self._pool(request.url).urlopen(
+                request.method,
+                request.url,
+                body=request.body,
+                headers=request.headers,
+                timeout=timeout,
+                preload_content=False,
+                redirect=False,
+                retries=False,
             )
+        assert wait.clocked is not None  # who has a response made its clock
+        return SyncBody(response, wait.clocked)
 
     def sleep(self, seconds: float, request: HttpRequest) -> None:
         """Wait, before that request is sent."""
