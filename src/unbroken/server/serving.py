@@ -164,6 +164,7 @@ def serve(
         http=_Bounded,
         log_config=None,
         access_log=False,
+        ws_max_size=settings.max_body + 65536,  # so that too much is told, and not hung up on
         timeout_graceful_shutdown=int(settings.drain) + 5,
     )
     show(settings.log)

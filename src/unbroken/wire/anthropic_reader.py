@@ -33,6 +33,7 @@ from unbroken.wire.anthropic_other import other
 from unbroken.wire.anthropic_words import FINISH, MessagesUsage, merged, usage_from
 from unbroken.wire.codec import Frame
 from unbroken.wire.refusals import UNREADABLE, refusal
+from unbroken.wire.spoiled import pass_over
 from unbroken.wire.template import TextTemplate
 
 
@@ -109,7 +110,7 @@ class MessagesReader:
                 else:
                     self._read_whole(frame, out)
             except UNREADABLE:
-                self.skipped += 1
+                pass_over(self, frame, out)
             if self.done or self.error is not None:
                 return  # the end, or an error: whatever follows is no part of the answer
 

@@ -31,6 +31,7 @@ from unbroken.events import (
 from unbroken.ready import ready
 from unbroken.wire.codec import Frame, TableWriter
 from unbroken.wire.refusals import UNREADABLE, refusal
+from unbroken.wire.spoiled import pass_over
 
 DIALECT = "bedrock"
 _encode = msgspec.json.Encoder().encode
@@ -171,7 +172,7 @@ class ConverseReader:
             try:
                 self._one(kind, frame.data, out)
             except UNREADABLE:
-                self.skipped += 1
+                pass_over(self, frame, out)
             if self.done:
                 return
 

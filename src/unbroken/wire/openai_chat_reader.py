@@ -46,6 +46,7 @@ from unbroken.wire.openai_chat_other import (
 )
 from unbroken.wire.openai_chat_words import DONE, FINISH, ChatUsage, usage_from
 from unbroken.wire.refusals import UNREADABLE, refusal
+from unbroken.wire.spoiled import pass_over
 from unbroken.wire.template import TextTemplate
 
 
@@ -182,7 +183,7 @@ class ChatReader:
                 elif text:
                     out.append(TextDelta(text, self._like_choice))
             except UNREADABLE:
-                self._unreadable(frame.data, out)
+                self._unreadable(frame, out)
             if self.done or self.error is not None:
                 return  # the end, or an error: whatever follows is no part of the answer
 
@@ -219,12 +220,12 @@ class ChatReader:
         if not self.done and self.error is None:
             self._conclude(out)
 
-    def _unreadable(self, data: bytes, out: list[Event]) -> None:
-        if data.strip() == DONE:
+    def _unreadable(self, frame: Frame, out: list[Event]) -> None:
+        if frame.data.strip() == DONE:
             self.eof(out)
             self.done = True
         else:
-            self.skipped += 1
+            pass_over(self, frame, out)
 
     def _conclude(self, out: list[Event]) -> None:
         if self._implied and self._started:

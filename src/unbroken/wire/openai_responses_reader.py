@@ -31,6 +31,7 @@ from unbroken.events import (
 )
 from unbroken.wire.codec import Frame
 from unbroken.wire.refusals import UNREADABLE, refusal
+from unbroken.wire.spoiled import pass_over
 
 
 class _InputDetails(Struct, gc=False):
@@ -170,7 +171,7 @@ class ResponsesReader:
                 self._one(frame, out)
             except (*UNREADABLE, TypeError):
                 del out[before:]
-                self.skipped += 1
+                pass_over(self, frame, out)
             if self.done or self.error is not None:
                 return
 
