@@ -325,9 +325,7 @@ class AsyncClient:
         return AsyncSplitTransport(inside, network) if inside else network
 
     def _kind(self, name: str, make: Callable[[], AsyncTransport]) -> AsyncTransport:
-        if name not in self._made:
-            self._made[name] = make()
-        return self._made[name]
+        return self._made.get(name) or self._made.setdefault(name, make())  # threads agree on one
 
 
 def _http() -> AsyncTransport:

@@ -201,7 +201,7 @@ class Client:
     stand in for each other, `limits` bounds what is asked of a provider, by its name; both may
     stand in `unbroken.toml`. `observers` are told of every answer when it is over, OpenTelemetry's
     `unbroken.metrics.otel.Spans()` for one. `transport` replaces real HTTP. One client serves many
-    threads.
+    threads, and processes that are forked off begin with connections of their own.
     """
 
     def __init__(  # noqa: PLR0913  # settings, by keyword
@@ -319,9 +319,7 @@ class Client:
         return SplitTransport(inside, network) if inside else network
 
     def _kind(self, name: str, make: Callable[[], Transport]) -> Transport:
-        if name not in self._made:
-            self._made[name] = make()
-        return self._made[name]
+        return self._made.get(name) or self._made.setdefault(name, make())  # threads agree on one
 
 
 def _http() -> Transport:

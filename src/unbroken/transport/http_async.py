@@ -8,7 +8,13 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from unbroken.errors import ConnectFailed, ConnectionLost, TimedOut, TransportError
+from unbroken.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    LocalProtocolError,
+    TimedOut,
+    TransportError,
+)
 from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest
 from unbroken.transport.proxies import Proxies
 from unbroken.transport.race import T, race_tasks
@@ -134,6 +140,7 @@ class AsyncHttpTransport:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._proxies = Proxies()
         self._waits = AsyncWaits()
 
@@ -192,10 +199,16 @@ class AsyncHttpTransport:
 
     def _connected(self) -> aiohttp.ClientSession:
         """The session belongs to the running loop, so it is made at the first request."""
+        loop = asyncio.get_running_loop()
         if self._session is None:
+            self._loop = loop
             connector = aiohttp.TCPConnector(limit=0)  # the caller's concurrency is the limit
             jar = aiohttp.DummyCookieJar()  # keys share the session: no cookie goes from one to all
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=jar)
+        if loop is not self._loop:
+            raise LocalProtocolError(
+                "this client has connections of another event loop; make one AsyncClient in each"
+            )
         return self._session
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import socket
 import threading
 import time
@@ -118,6 +119,9 @@ class _Wait:
 _WAITING: dict[int, _Wait] = {}
 """By the identity of a request."""
 
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_WAITING.clear)  # it is the parent that waits
+
 _asking = threading.local()
 
 
@@ -177,6 +181,7 @@ class SyncBody:
         self.status = response.status
         self.headers: Mapping[str, str] = {k.lower(): v for k, v in response.headers.items()}
         self._response = response
+        self._pid = os.getpid()
         self._clocked = clocked
         self._chunks = ChunkedDecoder()
         self._raw = _raw_reader(response)
@@ -194,9 +199,9 @@ class SyncBody:
         if reusable and self._at_end():
             self._response.release_conn()
         else:
-            if (
-                self._response.connection is not None
-            ):  # else the socket serves somebody else already
+            # without a connection the socket serves somebody else already; after a fork it is the
+            # parent's, and to close it here changes nothing there
+            if self._response.connection is not None and self._pid == os.getpid():
                 _hang_up(self._clocked.sock)
             self._response.close()
 
@@ -242,13 +247,22 @@ class HttpTransport:
     """The world over urllib3. Proxies are taken from the environment."""
 
     def __init__(self) -> None:
+        self._proxies = Proxies()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Without connections; also in a process that has been forked off, where they are the
+        parent's: two that talk over one socket would read each other's answers.
+        """
+        self._pid = os.getpid()
         self._direct = _watched(urllib3.PoolManager(maxsize=100))
         self._proxied: dict[str, urllib3.ProxyManager] = {}
-        self._proxies = Proxies()
         self._waits = Waits()
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> SyncBody:
         """Send the request; the body's headers have come when this returns."""
+        if self._pid != os.getpid():
+            self._begin()
         now = time.monotonic()
         timeout = urllib3.Timeout(
             connect=_left(deadlines.connect, now), read=_left(deadlines.headers, now)
