@@ -3,7 +3,7 @@
 import pytest
 
 from unbroken import Client
-from unbroken.engine.health import Circuit, Gate, Limits
+from unbroken.engine.health import Circuit, Gate, Health, Limits
 from unbroken.errors import BadRequest, ConnectFailed, Overloaded, RateLimited, TimedOut
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import SimulatorTransport
@@ -135,3 +135,14 @@ def test_calls_of_one_client_share_a_limit_and_others_do_not():
     assert delays[0] == 0 < delays[1] < delays[2] + 10
     assert transport.now() - begin >= 20 - 1
     assert free.attempts[0].delay == 0
+
+
+def test_names_that_nobody_asks_again_are_forgotten():
+    health = Health({})
+    for number in range(5000):
+        health.of("sim", "", "", f"made-up-{number}")
+
+    assert len(health._circuits) == 1000
+    assert (
+        health.of("sim", "", "", "made-up-4999")[1] is health.of("sim", "", "", "made-up-4999")[1]
+    )

@@ -5,6 +5,7 @@ for one probe). Limits in requests and tokens a minute are waited for instead of
 429, and the provider's own words about what is left are believed. Time comes in as an argument.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -19,6 +20,8 @@ _FAILURES = 3
 _COOLDOWN, _LONGEST = 2.0, 10.0
 """Seconds that a circuit stays open: doubled by each probe that fails, up to the longest."""
 
+_KNOWN = 1000
+"""Models whose circuits are remembered: callers of a gateway make up names without end."""
 
 _BELIEF = 60.0
 """Seconds that a header may keep us waiting; past them the provider has to say 429 itself."""
@@ -135,10 +138,12 @@ class Health:
     def __init__(self, limits: Mapping[str, Limits]) -> None:
         self._limits = limits
         self._gates: dict[tuple[str, str, str], Gate] = {}
-        self._circuits: dict[tuple[str, str, str, str], Circuit] = {}
+        self._circuits = OrderedDict[tuple[str, str, str, str], Circuit]()
 
     def of(self, provider: str, base_url: str, key: str, model: str) -> tuple[Gate, Circuit]:
         """What a request for `model` has to pass."""
         place = (provider, base_url, key)
         gate = self._gates.setdefault(place, Gate(self._limits.get(provider)))
+        if len(self._circuits) >= _KNOWN:
+            self._circuits.popitem(last=False)
         return gate, self._circuits.setdefault((*place, model), Circuit())
