@@ -82,11 +82,13 @@ def test_without_a_good_key_nothing_goes(make, site, key):
 
 def test_a_link_shares_one_answer_read_only(make, site):
     key = make("one")
-    body = {"model": "sim/quick", **ASK}
+    before = [{"role": "system", "content": "A secret."}, {"role": "user", "content": "Earlier."}]
+    body = {"model": "sim/quick", "messages": [*before, *ASK["messages"]]}
     stream = site.json("POST", "/v1/streams", body, **bearer(key))[1]["id"]
     token = site.json("POST", f"/v1/streams/{stream}/share", {}, **bearer(key))[1]["token"]
 
-    assert site.json("GET", f"/v1/streams/{stream}?token={token}")[0] == 200
+    status, shown = site.json("GET", f"/v1/streams/{stream}?token={token}")
+    assert (status, shown["request"]["messages"]) == (200, ASK["messages"])
     assert site.json("GET", f"/v1/streams/{stream}?token=wrong")[0] == 401
     assert site.json("DELETE", f"/v1/streams/{stream}?token={token}")[0] == 401
     assert text(site.follow(f"{stream}?token={token}&x=")) != ""

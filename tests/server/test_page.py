@@ -281,6 +281,40 @@ def test_what_is_typed_before_the_models_are_known_is_kept(page, server):
     ]
 
 
+FILL = """() => {
+  const kept = {};
+  let number = 0;
+  for (const size of [100000, 1000, 1]) {
+    for (;; number++) {
+      const turns = [{ role: "user", text: "x".repeat(size) }];
+      const [id, title] = [`old${number}`, `Old ${number}`];
+      kept[id] = { id, title, model: "", system: "", turns, changed: number };
+      try {
+        localStorage.setItem("unbroken.conversations", JSON.stringify(kept));
+      } catch {
+        delete kept[id];
+        break;
+      }
+    }
+  }
+  return number;
+}"""
+
+
+def test_when_the_browser_has_no_more_room_the_oldest_conversations_go(page):
+    old = page.evaluate(FILL)
+    page.reload()
+    ask(page)
+    assert whole(page) == WORDS
+    page.reload()
+    page.locator(DONE).wait_for()
+    titles = page.locator("#list button").all_inner_texts()
+
+    assert whole(page) == WORDS
+    assert (titles[0], titles[1]) == ("Tell me about cats.", f"Old {old - 1}")
+    assert len(titles) < old
+
+
 def test_a_chosen_model_stays_chosen_when_settings_change(page):
     page.select_option("#model", "openai/code")
     page.click("#settings-open")

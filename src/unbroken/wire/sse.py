@@ -101,7 +101,7 @@ class SseDecoder:
         if not line:
             self._dispatch(frames)
         elif line.startswith(b"data:"):
-            self._grow(len(line))
+            self._grow(len(line) + 1)
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
         else:
             self._field(line)
@@ -115,6 +115,7 @@ class SseDecoder:
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
         elif name == b"data":
+            self._grow(len(line) + 1)
             self._data.append(b"")
 
     def _dispatch(self, frames: list[Frame]) -> None:

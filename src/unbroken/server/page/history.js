@@ -22,9 +22,22 @@ export function fresh() {
   return { id: unique(), title: "", model: "", system: "", turns: [], changed: Date.now() };
 }
 
+/** Where the browser gives no more room the oldest conversations go, but never the one at hand. */
+function write(kept, id) {
+  const others = Object.values(kept).filter((one) => one.id !== id).sort((a, b) => b.changed - a.changed);
+  for (;;) {
+    try {
+      return localStorage.setItem(STORE, JSON.stringify(kept));
+    } catch (error) {
+      if (!others.length) throw error;
+      for (const oldest of others.splice(-Math.ceil(others.length / 10))) delete kept[oldest.id];
+    }
+  }
+}
+
 export function save(conversation) {
   conversation.changed = Date.now();
-  localStorage.setItem(STORE, JSON.stringify({ ...read(), [conversation.id]: conversation }));
+  write({ ...read(), [conversation.id]: conversation }, conversation.id);
 }
 
 /** Change one answer where it is kept: another tab may have changed what stands around it. */
@@ -33,13 +46,13 @@ export function settle(id, once, change) {
   const turn = kept[id]?.turns.find((turn) => turn.once === once);
   if (!turn) return;
   Object.assign(turn, change);
-  localStorage.setItem(STORE, JSON.stringify(kept));
+  write(kept, id);
 }
 
 export function remove(id) {
   const kept = read();
   delete kept[id];
-  localStorage.setItem(STORE, JSON.stringify(kept));
+  write(kept, id);
 }
 
 export const last = {

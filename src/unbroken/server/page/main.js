@@ -79,7 +79,7 @@ async function send() {
 function ask() {
   const model = $("model").value || talk.model;
   talk.turns.push({ role: "assistant", once: history.unique(), model, text: "", at: Date.now() });
-  history.save(talk);
+  keep(() => history.save(talk));
   show();
   view.toEnd();
 }
@@ -89,6 +89,15 @@ function retry(turn) {
   const at = talk.turns.findIndex((one) => one.once === turn.once);
   talk.turns.length = at;
   ask();
+}
+
+/** A conversation that is larger than all the room in this browser goes on, but a reload loses it. */
+function keep(write) {
+  try {
+    write();
+  } catch (error) {
+    view.say(`This browser has no room to keep the conversation: ${error.message}`);
+  }
 }
 
 /** What is asked: everything before the turn. An answer that failed says nothing. */
@@ -110,7 +119,7 @@ async function run(turn, shown, signal) {
   let final;
   try {
     const stream = turn.stream || (await started(turn, signal));
-    history.settle(id, turn.once, { stream });
+    keep(() => history.settle(id, turn.once, { stream }));
     turn.stream = stream;
     const told = (events) => {
       answer.add(events);
@@ -124,7 +133,7 @@ async function run(turn, shown, signal) {
   }
   clearInterval(waiting);
   Object.assign(turn, { text: answer.text, reasoning: answer.reasoning, final });
-  history.settle(id, turn.once, { text: turn.text, reasoning: turn.reasoning, final });
+  keep(() => history.settle(id, turn.once, { text: turn.text, reasoning: turn.reasoning, final }));
   shown.finish(answer, final, acts(turn));
   view.busy(false);
   view.say(final.state === "complete" ? "The answer is complete." : "");
@@ -178,7 +187,7 @@ async function shared(stream, token) {
     shown.model = found.model;
     const said = found.request.messages.filter((message) => message.role === "user").at(-1);
     $("empty").hidden = true;
-    $("turns").replaceChildren(view.question(typeof said.content === "string" ? said.content : found.question), shown.item);
+    $("turns").replaceChildren(view.question(typeof said?.content === "string" ? said.content : found.question), shown.item);
     const told = (events) => {
       answer.add(events);
       shown.draw(answer);
@@ -224,7 +233,7 @@ function listen() {
   $("settings").addEventListener("close", async () => {
     api.key.set($("key").value.trim());
     talk.system = $("system").value.trim();
-    if (talk.turns.length) history.save(talk);
+    if (talk.turns.length) keep(() => history.save(talk));
     await load();
   });
   $("forget").addEventListener("click", () => {

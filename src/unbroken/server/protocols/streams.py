@@ -79,7 +79,7 @@ async def _get(http: HttpRequest) -> HttpResponse:
         return server.feed(_events(server, stream.id, after), stream.id)
     if "wait" in query or "after" in query:
         return await _poll(server, stream, after, _number(query.get("wait")) or 0)
-    return _json(await _whole(server, stream))
+    return _json(await _whole(server, stream, shared="token" in query))
 
 
 @careful
@@ -129,10 +129,13 @@ async def _poll(server: Gateway, stream: StreamInfo, after: int, seconds: int) -
     )
 
 
-async def _whole(server: Gateway, stream: StreamInfo) -> dict[str, Any]:
-    """The question and the answer so far."""
+async def _whole(server: Gateway, stream: StreamInfo, *, shared: bool) -> dict[str, Any]:
+    """The question and the answer so far; of one that is shared no more than its own question."""
     records = await server.answers.records(stream.id)
     asked = asked_from(records[0])
+    said = asked.request.messages
+    if shared:
+        said = tuple(message for message in said if message.role == "user")[-1:]
     fold = Accumulator(asked.request.n or 1)
     for record in records[1:]:
         fold.add(Batch(0, record).events)
@@ -143,7 +146,7 @@ async def _whole(server: Gateway, stream: StreamInfo) -> dict[str, Any]:
         "offset": len(records),
         "request": {
             "models": asked.models,
-            "messages": [m for message in asked.request.messages for m in message_to_chat(message)],
+            "messages": [m for message in said for m in message_to_chat(message)],
         },
         **_said(choices[0]),
         **({"choices": [_said(choice) for choice in choices]} if len(choices) > 1 else {}),
