@@ -21,7 +21,8 @@ from unbroken.errors import (
 from unbroken.stores import registry
 from unbroken.stores._redis_nodes import Settings, settings_of, shards_of
 from unbroken.stores._redis_sent import KEPT, Sent
-from unbroken.stores._redis_watch import IDLE, RECENT, Head, Message, Watch, message
+from unbroken.stores._redis_watch import RECENT, Head, Message, Watch, message
+from unbroken.stores._watches import IDLE
 from unbroken.stores.base import Ack, End, NewStream, Page, Record, Search
 
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
@@ -382,6 +383,22 @@ def test_streams_that_nobody_follows_any_more_are_not_listened_to():
             return len(listener), len(store._followed._watches), len(store._followed._streams)
 
     assert asyncio.run(story()) == (IDLE, IDLE, IDLE)
+
+
+def test_streams_that_somebody_follows_are_listened_to_however_many_they_are():
+    names = [f"s{number}" for number in range(IDLE + 76)]
+
+    async def story():
+        async with fresh() as store:
+            await asyncio.gather(*(store.create(NewStream(name)) for name in names))
+            waits = asyncio.gather(*(store.wait(name, 0, 120) for name in names))
+            await asyncio.sleep(0.02)
+            while store._followed._refreshing:
+                await asyncio.sleep(0.02)
+            await asyncio.gather(*(store.append(name, [b"a"], 0) for name in names))
+            return await asyncio.wait_for(waits, 20)
+
+    assert all(asyncio.run(story()))
 
 
 def test_long_records_are_announced_and_read_from_redis():

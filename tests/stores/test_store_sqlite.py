@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from unbroken.errors import OffsetUnknown, StoreError, StreamMissing
 from unbroken.stores._sqlite_file import APPLICATION, MIGRATIONS
 from unbroken.stores._sqlite_rows import Head
-from unbroken.stores._sqlite_watch import IDLE, RECENT, Watch, Watches
+from unbroken.stores._sqlite_watch import RECENT, Watch, Watches
+from unbroken.stores._watches import IDLE
 from unbroken.stores.base import End, NewStream, Record
 from unbroken.stores.sqlite import SqliteStore
 
@@ -242,7 +243,7 @@ def test_old_news_wakes_nobody_for_good(path):
         wait = asyncio.ensure_future(store.wait("s", 0, 30))
         await asyncio.sleep(0.02)
         for _ in range(3):
-            store._watches.use("s").followers.ring()
+            store._watches.get("s").followers.ring()
             await asyncio.sleep(0.001)
         assert not wait.done()
         await store.append("s", [b"a"], 0)
@@ -283,12 +284,13 @@ def test_recent_records_are_a_bounded_and_true_piece_of_the_stream(sizes, data):
 def test_watches_that_nobody_uses_are_dropped_and_the_used_ones_stay():
     watches = Watches()
 
-    with watches.use("kept").pinned():
+    with watches.pinned("kept") as kept:
         for number in range(2 * IDLE):
-            watches.use(f"s{number}")
+            with watches.pinned(f"s{number}"):
+                pass
 
-        assert watches.get("kept") is not None
-        assert [n for n in range(2 * IDLE) if watches.get(f"s{n}")] == [*range(IDLE + 1, 2 * IDLE)]
+        assert watches.get("kept") is kept
+        assert [n for n in range(2 * IDLE) if watches.get(f"s{n}")] == [*range(IDLE, 2 * IDLE)]
 
 
 def test_offsets_lost_in_a_power_failure_are_unknown(path):

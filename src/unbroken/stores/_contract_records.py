@@ -5,7 +5,17 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from unbroken import errors
-from unbroken.stores._contract_tools import DONE, SOON, Hands, data_of, equal, follow, refused, rest
+from unbroken.stores._contract_tools import (
+    DONE,
+    SOON,
+    Broken,
+    Hands,
+    data_of,
+    equal,
+    follow,
+    refused,
+    rest,
+)
 from unbroken.stores.base import (
     PAGE_BYTES,
     Ack,
@@ -216,6 +226,19 @@ async def check_followers_are_woken(factory: Factory) -> None:
             waits.pop().cancel()  # one who leaves takes nobody along
             await store.append("s", [] if end else [b"x"], at, end=end)
             equal(await asyncio.gather(*waits), [True] * 4)
+
+
+async def check_any_number_of_streams_can_be_followed(factory: Factory) -> None:
+    async with factory(Hands()) as store:
+        names = [f"s{number}" for number in range(1100)]  # a store may keep 1024 in mind
+        await asyncio.gather(*(store.create(NewStream(name)) for name in names))
+        waits = asyncio.gather(*(store.wait(name, 0, 6 * SOON) for name in names))
+        await asyncio.sleep(0.02)
+        await asyncio.gather(*(store.append(name, [b"x"], 0) for name in names))
+        try:
+            equal(await asyncio.wait_for(waits, SOON), [True] * len(names))
+        except TimeoutError:
+            raise Broken("some followers were not woken") from None
 
 
 async def check_every_follower_sees_each_record_once_in_order(factory: Factory) -> None:

@@ -30,7 +30,7 @@ class Followed:
     def __init__(self, settings: Settings) -> None:
         self.calls = Calls(settings, self.moved)
         self._patience = settings.patience
-        self._watches = Watches()
+        self._watches = Watches(self._leave)
         self._listeners: dict[Node, Listener] = {}
         self._streams: dict[str, str] = {}  # of the channels
         self._places: dict[str, tuple[Listener, str]] = {}  # where a stream is listened to
@@ -73,25 +73,23 @@ class Followed:
 
     async def wait(self, stream: str, after: Offset, seconds: float) -> bool:
         """Until there is a record behind `after`, or the end."""
-        watch = self._use(stream)
+        with self._watches.pinned(stream) as watch:
 
-        def reached() -> bool:
-            return watch.tail > after or watch.end is not None
+            def reached() -> bool:
+                return watch.tail > after or watch.end is not None
 
-        with watch.pinned():
             await self._until(stream, watch, watch.followers, reached, seconds, after)
-        return reached()
+            return reached()
 
     async def cancelled(self, stream: str, seconds: float) -> bool:
         """Until somebody asks to stop, or it is over anyway."""
-        watch = self._use(stream)
+        with self._watches.pinned(stream) as watch:
 
-        def reached() -> bool:
-            return watch.cancelled or watch.end is not None
+            def reached() -> bool:
+                return watch.cancelled or watch.end is not None
 
-        with watch.pinned():
             await self._until(stream, watch, watch.stoppers, reached, seconds)
-        return watch.cancelled
+            return watch.cancelled
 
     async def _until(
         self,
@@ -176,18 +174,10 @@ class Followed:
         self._places[stream], self._streams[channel] = (listener, channel), stream
         return channel
 
-    def _use(self, stream: str) -> Watch:
-        watch = self._watches.use(stream)
-        for idle in self._watches.idle():
-            self._watches.drop(idle)
-            self._leave(idle)
-        return watch
-
     def _forget(self, stream: str, watch: Watch) -> None:
         """Unless there is a new one already."""
         if self._watches.get(stream) is watch:
             self._watches.drop(stream)
-            self._leave(stream)
 
     def _leave(self, stream: str) -> None:
         place = self._places.pop(stream, None)
@@ -197,12 +187,7 @@ class Followed:
 
     def _heard(self, channel: str, data: bytes) -> bool:
         stream = self._streams.get(channel)
-        if stream is None:
-            return False
-        wanted = self._watches.hear(stream, message(data))
-        if not wanted:
-            self._leave(stream)
-        return wanted
+        return stream is not None and self._watches.hear(stream, message(data))
 
     def _failed(self, channels: list[str]) -> None:
         self._watches.fail([self._streams[name] for name in channels if name in self._streams])

@@ -10,19 +10,16 @@ records at the same offsets, it has lost something (a fail-over to a replica tha
 a restart without its last writes), and those who had read it are told.
 """
 
-import time
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 from unbroken.errors import OffsetUnknown
 from unbroken.stores._waiters import Waiters
+from unbroken.stores._watches import Kept
 from unbroken.stores.base import BEGINNING, End, Offset, Page, Record
 
 RECENT = 32 << 10  # bytes of newest records a stream: seconds of an answer, or one burst
 LINGER = 5.0  # seconds that a stream is listened to after its last follower has left
-IDLE = 1024  # streams listened to that nobody waits for at the moment
 
 
 class Head(NamedTuple):
@@ -74,23 +71,12 @@ class Watch:
         self.cancelled = self.gone = False
         self.lost = ""
         self.pins = 0
-        self.used = time.monotonic()
         self.followers = Waiters()
         self.stoppers = Waiters()
         self._fence = 0  # of the last record, as far as it is known
         self._recent: list[Record] = []
         self._start: Offset = BEGINNING  # of the recent ones
         self._size = 0
-
-    @contextmanager
-    def pinned(self) -> Iterator[None]:
-        """Somebody waits: it must not be dropped."""
-        self.pins += 1
-        try:
-            yield
-        finally:
-            self.pins -= 1
-            self.used = time.monotonic()
 
     def ring(self) -> None:
         """Wake all, so that each finds out what it is."""
@@ -196,37 +182,11 @@ class Watch:
             raise OffsetUnknown(f"{self.lost} (stream {stream!r}, read to {after})")
 
 
-class Watches:
-    """The watches of a process, those used last at the end."""
+class Watches(Kept[Watch]):
+    """The watches of a process. `dropped` stops listening to a stream."""
 
-    def __init__(self) -> None:
-        self._watches: OrderedDict[str, Watch] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._watches)
-
-    def get(self, stream: str) -> Watch | None:
-        """The watch of a stream, if there is one."""
-        return self._watches.get(stream)
-
-    def use(self, stream: str) -> Watch:
-        """The watch of a stream, made if there is none."""
-        watch = self._watches.get(stream)
-        if watch is None:
-            watch = self._watches[stream] = Watch()
-        self._watches.move_to_end(stream)
-        return watch
-
-    def idle(self) -> list[str]:
-        """Streams to stop listening to, since there are too many."""
-        surplus = len(self._watches) - IDLE
-        if surplus <= 0:
-            return []
-        return [name for name, watch in self._watches.items() if not watch.pins][:surplus]
-
-    def drop(self, stream: str) -> None:
-        """Forget what is known."""
-        self._watches.pop(stream, None)
+    def __init__(self, dropped: Callable[[str], None]) -> None:
+        super().__init__(Watch, dropped)
 
     def hear(self, stream: str, heard: Message) -> bool:
         """What was published of a stream; False if nobody wants to know any more."""
@@ -234,8 +194,7 @@ class Watches:
         if watch is None:
             return False
         watch.hear(heard)
-        unused = not watch.pins and time.monotonic() > watch.used + LINGER
-        if watch.gone or watch.lost or unused:
+        if watch.gone or watch.lost or self.idle(stream) > LINGER:
             self.drop(stream)
         return stream in self._watches
 

@@ -6,18 +6,16 @@ wins. The newest records are kept too: followers that keep up never ask SQLite.
 """
 
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from unbroken.stores._sqlite_log import News
 from unbroken.stores._sqlite_rows import Head
 from unbroken.stores._waiters import Waiters
+from unbroken.stores._watches import Kept
 from unbroken.stores.base import BEGINNING, End, Offset, Page, Record
 
 RECENT = 32 << 10  # bytes of newest records a stream: seconds of an answer, or one burst
 LENIENT = 0.25  # seconds for which a stream may be told from memory after others deleted it
-IDLE = 1024  # watches kept that nobody waits on at the moment
 
 
 class Watch:
@@ -36,15 +34,6 @@ class Watch:
         self._recent: list[Record] = []
         self._start: Offset = BEGINNING  # of the recent ones
         self._size = 0
-
-    @contextmanager
-    def pinned(self) -> Iterator[None]:
-        """Somebody waits: it must not be dropped, and has to hear of what others write."""
-        self.pins += 1
-        try:
-            yield
-        finally:
-            self.pins -= 1
 
     def learn(self, head: Head | None) -> None:
         """What a commit did or the file says; None: the stream is not there any more."""
@@ -97,30 +86,12 @@ class Watch:
         return Page(records, following, self.end if following == self.tail else None)
 
 
-class Watches:
-    """The watches of a process, those used last at the end."""
+class Watches(Kept[Watch]):
+    """The watches of a process. The pinned ones have to hear of what others write."""
 
     def __init__(self) -> None:
-        self._watches: OrderedDict[str, Watch] = OrderedDict()
+        super().__init__(Watch)
         self.generation = 0
-
-    def get(self, stream: str) -> Watch | None:
-        """The watch of a stream, if there is one."""
-        return self._watches.get(stream)
-
-    def use(self, stream: str) -> Watch:
-        """The watch of a stream, made if there is none."""
-        watch = self._watches.get(stream)
-        if watch is None:
-            watch = self._watches[stream] = Watch()
-            self._drop_idle()
-        self._watches.move_to_end(stream)
-        return watch
-
-    def _drop_idle(self) -> None:
-        if len(self._watches) > IDLE:
-            idle = (name for name, watch in self._watches.items() if not watch.pins)
-            self._watches.pop(next(idle, ""), None)
 
     def hear(self, news: dict[str, News]) -> None:
         """Of this process's own commit."""
@@ -142,7 +113,7 @@ class Watches:
     def _learn(self, stream: str, watch: Watch, head: Head | None) -> None:
         watch.learn(head)
         if watch.gone:
-            self._watches.pop(stream, None)
+            self.drop(stream)
 
     def stale(self) -> list[str]:
         """The streams somebody waits for, about which others' writes have to be asked."""

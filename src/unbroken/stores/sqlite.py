@@ -198,21 +198,21 @@ class SqliteStore:
     # Waiting.
 
     async def wait(self, stream: str, after: Offset, seconds: float) -> bool:
-        watch = self._watches.use(stream)
+        with self._watches.pinned(stream) as watch:
 
-        def reached() -> bool:
-            return watch.tail > after or watch.end is not None
+            def reached() -> bool:
+                return watch.tail > after or watch.end is not None
 
-        return await self._until(stream, watch, watch.followers, reached, seconds)
+            return await self._until(stream, watch, watch.followers, reached, seconds)
 
     async def cancelled(self, stream: str, seconds: float) -> bool:
-        watch = self._watches.use(stream)
+        with self._watches.pinned(stream) as watch:
 
-        def reached() -> bool:
-            return watch.cancelled or watch.end is not None
+            def reached() -> bool:
+                return watch.cancelled or watch.end is not None
 
-        await self._until(stream, watch, watch.stoppers, reached, seconds)
-        return watch.cancelled
+            await self._until(stream, watch, watch.stoppers, reached, seconds)
+            return watch.cancelled
 
     async def _until(
         self,
@@ -224,11 +224,10 @@ class SqliteStore:
     ) -> bool:
         """Wait until the watch knows it. Being woken does not say so: news may be old news."""
         deadline = time.monotonic() + seconds
-        with watch.pinned():
-            await self._know(stream, watch, seconds)
-            while not reached() and (left := deadline - time.monotonic()) > 0:
-                await waiters.wait(left)
-                await self._know(stream, watch, left)
+        await self._know(stream, watch, seconds)
+        while not reached() and (left := deadline - time.monotonic()) > 0:
+            await waiters.wait(left)
+            await self._know(stream, watch, left)
         return reached()
 
     async def _know(self, stream: str, watch: Watch, seconds: float) -> None:
