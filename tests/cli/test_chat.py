@@ -50,6 +50,20 @@ def test_a_backslash_joins_lines(unbroken):
     assert done.stdout == once.stdout
 
 
+def test_a_backslash_at_the_end_of_input_joins_nothing_and_loses_nothing(unbroken):
+    done = unbroken("chat", "-m", FAST, stdin="about zebras\\\n")
+    once = unbroken("ask", "about zebras", "-m", FAST)
+
+    assert done.stdout == once.stdout
+
+
+def test_any_number_of_lines_can_be_joined(unbroken):
+    done = unbroken("chat", "-m", FAST, stdin="zebras\\\n" * 2000 + "and lions\n")
+
+    assert (done.returncode, "unexpected" in done.stderr) == (0, False)
+    assert "zebras" in done.stdout
+
+
 def test_a_path_is_no_command_and_a_wrong_command_is_told(unbroken):
     done = unbroken("chat", "-m", FAST, stdin="/etc/hosts: what is it?\n/nonsense\n/help\n")
 

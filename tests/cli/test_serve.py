@@ -163,6 +163,8 @@ def test_keys_are_kept_where_the_gateway_of_this_folder_keeps_its_answers(unbrok
     ("arguments", "words"),
     [
         (["serve", "--store", "oracle:x"], "there is no store"),
+        (["serve", "--store", "http://["], "can't be read: 'http://['"),
+        (["serve", "--port", "70000"], "--port: port=70000 is no port"),
         (["keys", "create"], "needs a name"),
         (["serve", "--port", "http"], "--port"),
     ],
@@ -173,6 +175,25 @@ def test_wrong_input_is_one_line(unbroken, arguments, words):
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "store", ["reddis://:hunter2@db:6379", "reddis:/:hunter2@db", "reddis://u:hunter2/#?@@db"]
+)
+def test_a_mistyped_store_shows_no_password(unbroken, store):
+    done = unbroken("serve", "--store", store)
+
+    assert done.returncode == 2
+    assert "'reddis://db" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("action", [["create", "phone"], ["list"], ["revoke", "phone"]])
+def test_keys_are_not_kept_in_a_memory_that_ends_with_the_command(unbroken, action):
+    done = unbroken("keys", *action, "--store", "memory:")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ends with this command" in done.stderr
 
 
 def test_an_env_file_in_another_encoding_is_one_line(unbroken, tmp_path):

@@ -161,11 +161,13 @@ class _Pipe:
     present = False
 
     def read(self) -> str:
-        """The next line; a backslash at its end joins it with the one after it."""
-        line = sys.stdin.readline()
-        if not line:
+        """The next line; a backslash at its end joins it with the one after it, if there is one."""
+        joined: list[str] = []
+        while (line := sys.stdin.readline()).endswith("\\\n"):
+            joined.append(line[:-2] + "\n")
+        if not (joined or line):
             raise EOFError
-        return line[:-2] + "\n" + self.read() if line.endswith("\\\n") else line
+        return "".join([*joined, line])
 
     def drawing(self) -> AbstractContextManager[_Drawing]:
         """Standard output."""

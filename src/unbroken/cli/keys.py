@@ -50,9 +50,16 @@ async def _with_keys(args: Namespace) -> None:
             hint="pip install 'unbroken[server]'",
         ) from error
     from unbroken.stores import registry
+    from unbroken.stores.memory import MemoryStore
 
     given = {"store": args.store} if args.store else {}
-    async with registry.open(load(environment(), given).store) as store:
+    opened = registry.open(load(environment(), given).store)
+    if isinstance(opened, MemoryStore):
+        raise ConfigurationError(
+            "the store memory: ends with this command, and no gateway would know its keys",
+            hint="Write sqlite:///path.db or redis://host.",
+        )
+    async with opened as store:
         await _DO[args.action](Keys(store), args)
 
 

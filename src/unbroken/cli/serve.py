@@ -14,13 +14,13 @@ UNBROKEN_STORE, UNBROKEN_CORS, UNBROKEN_MODELS, UNBROKEN_ON_DISCONNECT, UNBROKEN
 UNBROKEN_LOG and so on. Other machines may ask once there is a key: unbroken keys create NAME.
 """
 
-import re
 from argparse import ArgumentParser, Namespace
 
 from unbroken.cli._question import count, seconds
 from unbroken.cli._terminal import dim
 from unbroken.client._plan import environment
 from unbroken.errors import ConfigurationError
+from unbroken.stores.registry import shown
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,14 +53,9 @@ def run(args: Namespace) -> int:
     given = {name: getattr(args, name) for name in ("host", "port", "store", "drain")}
     env = environment()
     settings = load(env, {k: v for k, v in given.items() if v is not None})
-    store = _shown(settings.store)
+    store = shown(settings.store)
 
     def ready() -> None:
         print(f"answers on {url_of(settings)}  (store: {store}; Ctrl-C stops)", flush=True)
 
     return serve(settings, key_limits(env), ready, lambda: dim(f"waiting for the store {store}"))
-
-
-def _shown(store: str) -> str:
-    """A store's URL without what nobody else should read: name and password, options."""
-    return re.sub("//[^/?#]*@", "//", store).partition("?")[0]

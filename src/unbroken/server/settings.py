@@ -74,13 +74,14 @@ _POSITIVE = ("grace", "drain", "heartbeat", "max_body", "max_streams", "keep_day
 
 def load(env: Mapping[str, str], given: Mapping[str, object], directory: str = ".") -> Settings:
     """The `[server]` table; over it UNBROKEN_PORT and so on, a variable for each name; over them
-    what was `given`. ConfigurationError names the line or the variable.
+    what was `given` as options. ConfigurationError names the line, the variable or the option.
     """
     file = find(env, directory)
     table = file.table("server")
     if table:
         file.value(Settings, "server")
-    settings = msgspec.convert({**table, **_variables(env), **given}, Settings)
+    options = {name: _converted(name, value, f"--{name}") for name, value in given.items()}
+    settings = msgspec.convert({**table, **_variables(env), **options}, Settings)
     routes = tables(env, directory).routes
     for name, models in routes.items():
         if said := _unknown(models):
@@ -128,8 +129,8 @@ def _variables(env: Mapping[str, str]) -> dict[str, object]:
     return found
 
 
-def _converted(name: str, value: object, variable: str) -> object:
+def _converted(name: str, value: object, source: str) -> object:
     try:
         return getattr(msgspec.convert({name: value}, Settings, strict=False), name)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{variable}: {error}") from error
+        raise ConfigurationError(f"{source}: {error}") from error

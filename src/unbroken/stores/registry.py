@@ -7,6 +7,7 @@ function in the entry-point group `unbroken.stores`.
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING
@@ -47,14 +48,26 @@ def open(url: str) -> Store:
 
     ConfigurationError says what is wrong with the URL.
     """
-    scheme = urlsplit(url).scheme.partition("+")[0]  # redis+cluster: is the store's own matter
+    try:
+        scheme = urlsplit(url).scheme.partition("+")[0]  # redis+cluster: is the store's own matter
+    except ValueError as error:  # in its words may be a password
+        raise ConfigurationError(f"the URL of the store can't be read: {shown(url)!r}") from error
     if scheme not in names():
         known = ", ".join(names())
         raise ConfigurationError(
-            f"there is no store {url!r}",
+            f"there is no store {shown(url)!r}",
             hint=f"Write memory:, sqlite:///path.db or redis://host; known: {known}.",
         )
     return _opener(scheme)(url)
+
+
+def shown(url: str) -> str:
+    """A store's URL without what nobody else should read: name and password, options.
+
+    Passwords are often not escaped, so all up to the last @ goes; a file's path, behind the third
+    slash, stays.
+    """
+    return re.sub(":/{0,2}(?!/).*@", "://", url).partition("?")[0]
 
 
 def _opener(name: str) -> Callable[[str], Store]:
