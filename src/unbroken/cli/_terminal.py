@@ -19,10 +19,13 @@ _CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {0x09, 0x0A})
 
 
 def dim(line: str) -> None:
-    """One line for people; plain where standard error is not a terminal or NO_COLOR is set."""
+    """One line for people, whatever a provider wrote into it; plain where standard error is not a
+    terminal or NO_COLOR is set.
+    """
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     colour = wanted and sys.stderr.isatty()
-    print(f"\x1b[2m{line}\x1b[0m" if colour else line, file=sys.stderr, flush=True)
+    said = _line(line)
+    print(f"\x1b[2m{said}\x1b[0m" if colour else said, file=sys.stderr, flush=True)
 
 
 def harmless(text: str) -> str:
@@ -86,13 +89,13 @@ def _say_notice(notice: Event) -> None:
     """What was done to keep the answer whole."""
     match notice:
         case Retrying(delay=delay, reason=reason):
-            dim(f"trying again in {delay:.1f} s: {_line(reason)}")
+            dim(f"trying again in {delay:.1f} s: {reason}")
         case Resumed(how=how, reason=reason):
-            dim(f"going on ({how}): {_line(reason)}")
+            dim(f"going on ({how}): {reason}")
         case Restarted(reason=reason):
-            dim(f"starting over: {_line(reason)}")
+            dim(f"starting over: {reason}")
         case FellBack(model=model, reason=reason):
-            dim(f"{model} answers instead: {_line(reason)}")
+            dim(f"{model} answers instead: {reason}")
 
 
 def say_error(error: BaseException) -> None:
@@ -118,7 +121,7 @@ def say_end(response: Response) -> None:
     if response.finish_reason in _CUT:
         dim(_CUT[response.finish_reason])
     if response.refusal:
-        dim(f"the model refused: {_line(response.refusal)}")
+        dim(f"the model refused: {response.refusal}")
     if later := [attempt for attempt in response.attempts if attempt.how != "start"]:
         cuts = "once" if len(later) == 1 else f"{len(later)} times"
         ways = ", ".join(f"{a.how} by {a.provider}/{a.model}" for a in later)

@@ -30,7 +30,7 @@ from unbroken.client.conversation import Conversation
 from unbroken.errors import ConfigurationError, UnbrokenError
 from unbroken.providers import registry
 
-_HELP = "/model NAME  /system TEXT  /clear  /help  /quit     Ctrl-C stops an answer, Ctrl-D leaves"
+_HELP = "/model NAME, /system TEXT, /clear, /help, /quit · Ctrl-C stops an answer, Ctrl-D leaves"
 _COMMAND = re.compile(r"(/\w+)(?:\s+(.*))?$", re.DOTALL)  # a path, /etc/hosts, is no command
 
 
@@ -53,7 +53,7 @@ def run(args: Namespace) -> int:
     face = _person() if sys.stdin.isatty() and sys.stdout.isatty() else _Pipe()
     model = choose_model(args, environment())
     if face.present:
-        dim(f"{model}   {_HELP}")
+        dim(f"{model} · {_HELP}")
     with Client(base_url=args.base_url) as client:
         return _converse(_Talk(client, model, args, face), face)
 
@@ -114,7 +114,7 @@ class _Talk:
         elif obey := self._commands.get(command[1]):
             obey(command[2] or "")
         else:
-            dim(f"no such command: {command[1]}   {_HELP}")
+            dim(f"no such command: {command[1]} · {_HELP}")
 
     def _answer(self, line: str) -> None:
         if not line:
