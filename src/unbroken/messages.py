@@ -40,10 +40,13 @@ class ToolUse(Struct, frozen=True, tag="tool_use"):
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result"):
-    """What the tool answered to call `id`."""
+    """What the tool answered to call `id`. `is_error` is told to Anthropic's and Bedrock's models;
+    others have only the words.
+    """
 
     id: str
     content: str
+    is_error: bool = False
 
 
 class Reasoning(Struct, frozen=True, tag="reasoning"):
@@ -252,6 +255,7 @@ class ChatMessage(Struct, omit_defaults=True):
     tool_calls: list[ChatToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    refusal: str | None = None
 
 
 def message_from_chat(chat: ChatMessage) -> Message:
@@ -261,7 +265,7 @@ def message_from_chat(chat: ChatMessage) -> Message:
             raise msgspec.ValidationError("a tool message needs `tool_call_id`")
         return Message("tool", (ToolResult(chat.tool_call_id, _plain(chat.content)),))
     parts: list[Part] = [Reasoning(chat.reasoning_content)] if chat.reasoning_content else []
-    parts += _parts(chat.content)
+    parts += [*_parts(chat.content), *_parts(chat.refusal)]
     parts += [ToolUse(c.id, c.function.name, c.function.arguments) for c in chat.tool_calls or ()]
     if not parts and not isinstance(chat.content, str):
         raise msgspec.ValidationError("a message needs `content` or `tool_calls`")

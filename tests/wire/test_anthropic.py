@@ -344,6 +344,10 @@ def test_a_turn_with_results_becomes_messages_of_their_own():
     )
 
 
+FILE = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+SEEN = {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "x"}, FILE]}
+
+
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
@@ -352,6 +356,8 @@ def test_a_turn_with_results_becomes_messages_of_their_own():
         ({"messages": [{"role": "king", "content": "x"}]}, "king"),
         ({"messages": [{"role": "user", "content": [{"type": "smell"}]}]}, "smell"),
         ({"tool_choice": {"type": "some"}}, "tool_choice"),
+        ({"messages": [{"role": "user", "content": [FILE]}]}, "source 'file'"),
+        ({"messages": [{"role": "user", "content": [SEEN]}]}, "tool results with 'image'"),
     ],
 )
 def test_a_wrong_request_names_the_place(fields, place):

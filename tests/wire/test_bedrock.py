@@ -231,7 +231,7 @@ def test_a_request_is_read_back_as_it_was_meant():
         Message("system", (Text("Be brief."),)),
         Message("user", (Text("Weather?"),)),
         Message("assistant", (Text("Let me see."), ToolUse("t1", "weather", '{"city":"Rome"}'))),
-        Message("tool", (ToolResult("t1", "sunny"),)),
+        Message("tool", (ToolResult("t1", "sunny"), ToolResult("t2", "gone", is_error=True))),
     )
     request = Request(model="", messages=messages, stream=True, max_tokens=9, stop=("X",))
     read = CODEC.dialect.decode_request(CODEC.dialect.encode_request(request))

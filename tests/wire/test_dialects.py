@@ -84,6 +84,9 @@ def test_any_slicing_gives_the_same_events(name, pieces, size):
     assert decoded(CODECS[name], *reads) == decoded(CODECS[name], wire)
 
 
+SHORT = st.text(max_size=3)  # too short for a word of tool calls
+
+
 @each_codec
 @given(garbage=st.lists(st.binary(max_size=60)))
 def test_garbage_raises_nothing_but_a_remote_protocol_error(name, garbage):
@@ -92,7 +95,7 @@ def test_garbage_raises_nothing_but_a_remote_protocol_error(name, garbage):
 
 
 @each_codec
-@given(garbage=st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5))
+@given(garbage=st.recursive(st.none() | st.integers() | SHORT, st.lists, max_leaves=5))
 def test_json_of_the_wrong_shape_is_skipped_and_counted(name, garbage):
     decoder = CODECS[name].decoder(QUESTION)
 
@@ -176,6 +179,14 @@ def test_a_request_is_the_same_both_ways(name):
     back = dialect.decode_request(dialect.encode_request(request))
 
     assert msgspec.structs.replace(back, include_usage=True) == request
+
+
+def test_a_tool_that_failed_is_told_where_there_is_a_word_for_it():
+    dialect = CODECS["anthropic"].dialect
+    failed = Message("tool", (ToolResult("c0", "no such file", is_error=True),))
+    request = Request(model="m", messages=(*CONVERSATION[:3], failed), max_tokens=9)
+
+    assert dialect.decode_request(dialect.encode_request(request)).messages[3] == failed
 
 
 @each_codec

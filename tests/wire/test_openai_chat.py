@@ -18,7 +18,7 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
-from unbroken.messages import Request
+from unbroken.messages import Message, Request, Text
 from unbroken.wire.openai_chat import CODEC, OpenAIChat, chat_codec
 
 DATA = Path(__file__).parent.parent / "data/wire"
@@ -311,3 +311,11 @@ def test_usage_is_only_said_to_those_who_asked():
 
     assert b"usage" not in wire
     assert wire.endswith(DONE)
+
+
+def test_a_refusal_of_an_earlier_turn_is_what_the_assistant_said():
+    said = {"role": "assistant", "content": None, "refusal": "I can't."}
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}, said]}
+    request = CODEC.dialect.decode_request(msgspec.json.encode(body))
+
+    assert request.messages[1] == Message("assistant", (Text("I can't."),))

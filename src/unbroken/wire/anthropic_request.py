@@ -99,8 +99,9 @@ def _block(part: Part) -> list[dict[str, Any]]:
             return [{"type": "image", "source": _image_source(url)}]
         case ToolUse(id=id, name=name, arguments=arguments):
             return [{"type": "tool_use", "id": id, "name": name, "input": _input(arguments)}]
-        case ToolResult(id=id, content=content):
-            return [{"type": "tool_result", "tool_use_id": id, "content": content}]
+        case ToolResult(id=id, content=content, is_error=is_error):
+            failed = {"is_error": True} if is_error else {}
+            return [{"type": "tool_result", "tool_use_id": id, "content": content, **failed}]
         case Reasoning(text=text, signature=signature):
             thought = {"type": "thinking", "thinking": text, "signature": signature}
             return [thought] if signature else []  # unsigned thoughts are refused
@@ -195,6 +196,7 @@ class _Asked(Struct):
     name: str = ""
     input: dict[str, Any] | None = None
     tool_use_id: str = ""
+    is_error: bool = False
     content: "str | list[_Asked] | None" = None
     thinking: str = ""
     signature: str = ""
@@ -337,13 +339,22 @@ def _part(block: _Asked) -> Part:
         case "tool_use":
             return ToolUse(block.id, block.name, _encode(block.input or {}).decode())
         case "tool_result":
-            return ToolResult(block.tool_use_id, _said_text(block.content))
+            return ToolResult(block.tool_use_id, _told(block.content), block.is_error)
         case "thinking":
             return Reasoning(block.thinking, block.signature)
     raise LocalProtocolError(f"content blocks of type {block.type!r} are not understood here")
 
 
+def _told(content: str | list[_Asked] | None) -> str:
+    """What a tool answered: text, since nothing else is the same in all dialects."""
+    if isinstance(content, list) and (strange := {block.type for block in content} - {"text"}):
+        raise LocalProtocolError(f"tool results with {min(strange)!r} are not understood here")
+    return _said_text(content)
+
+
 def _image_url(source: _Source) -> str:
+    if source.type not in ("base64", "url"):
+        raise LocalProtocolError(f"images of source {source.type!r} are not understood here")
     return source.url or f"data:{source.media_type};base64,{source.data}"
 
 

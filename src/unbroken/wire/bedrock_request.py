@@ -99,8 +99,9 @@ def _block(part: Part) -> dict[str, Any]:
             return _image(url)
         case ToolUse(id=id, name=name, arguments=arguments):
             return {"toolUse": {"toolUseId": id, "name": name, "input": _object(arguments)}}
-        case ToolResult(id=id, content=content):
-            return {"toolResult": {"toolUseId": id, "content": [{"text": content}]}}
+        case ToolResult(id=id, content=content, is_error=is_error):
+            failed = {"status": "error"} if is_error else {}
+            return {"toolResult": {"toolUseId": id, "content": [{"text": content}], **failed}}
         case Reasoning(text=text, signature=signature):
             proof = {"signature": signature} if signature else {}
             return {"reasoningContent": {"reasoningText": {"text": text, **proof}}}
@@ -163,6 +164,7 @@ class _Use(Struct):
 class _Result(Struct):
     toolUseId: str  # noqa: N815
     content: list[dict[str, Any]]
+    status: str = ""
 
 
 class _Said(Struct):
@@ -299,7 +301,8 @@ def _image_part(image: _Image) -> Image:
 
 
 def _result_part(result: _Result) -> ToolResult:
-    return ToolResult(result.toolUseId, "".join(map(_as_text, result.content)))
+    said = "".join(map(_as_text, result.content))
+    return ToolResult(result.toolUseId, said, result.status == "error")
 
 
 def _as_text(content: dict[str, Any]) -> str:

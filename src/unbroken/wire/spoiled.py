@@ -16,9 +16,7 @@ from unbroken.errors import RemoteProtocolError
 from unbroken.events import Event
 from unbroken.wire.codec import Frame
 
-_OF_CALLS = re.compile(
-    rb'(?:tool|function|arguments|partial_json)(?!\w*"\s*:\s*null)', re.IGNORECASE
-)
+_OF_CALLS = re.compile(rb'(?:tool|function|arguments|partial_json)(?!\w*"\s*:\s*null)')
 """One of these words stands in every event of a call, in each of the dialects; some servers say in
 every other event that it is null.
 """
