@@ -600,6 +600,27 @@ def test_appends_wait_for_replicas_if_they_shall(tmp_path, server):
         assert asyncio.run(story()) == Ack(1)
 
 
+def test_a_refused_wait_for_replicas_is_told_at_once(server):
+    async def story():
+        await say(server, "ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all", "-wait")
+        url = server.url.replace("//", "//ann:pw@")
+        async with fresh(url=url, replicas=1) as store:
+            await store.create(NewStream("s"))
+
+    with pytest.raises(StoreError, match="refuses: .*wait"):
+        asyncio.run(story())
+
+
+def test_a_server_that_is_made_a_replica_is_away(server):
+    async def story():
+        async with fresh(url=server.url, replicas=1, patience=1) as store:
+            await say(server, "REPLICAOF", "127.0.0.1", 1)
+            await store.create(NewStream("s"))
+
+    with pytest.raises(StoreError, match="away for 1 s: .*WAIT"):
+        asyncio.run(story())
+
+
 @pytest.fixture
 def cluster(tmp_path):
     """Three masters, each with a third of the slots."""

@@ -29,10 +29,11 @@ from unbroken.stores._redis_scripts import ALL, Script
 Command: TypeAlias = Sequence[bytes | str | int | float]
 Connect: TypeAlias = Callable[[], AbstractConnection]
 
-_WORDS = frozenset({"BUSY", "NOREPLICAS", "UNBLOCKED"})
+_WORDS = frozenset({"BUSY", "NOREPLICAS", "UNBLOCKED", "WAIT"})
 _KINDS = (AskError, ClusterDownError, NoScriptError, ReadOnlyError, TryAgainError)
 """Refusals that another moment or another node will not repeat: redis-py has names for some.
-AskError is MovedError as well, and ClusterDownError MasterDownError.
+AskError is MovedError as well, and ClusterDownError MasterDownError. "WAIT cannot be used" is what
+a master says that has become a replica.
 """
 
 _ROOM = 1 << 20
@@ -160,9 +161,16 @@ class Lane:
         self.trips += 1
         if any(isinstance(reply, Lost) for reply in replies):
             await self._hang_up()  # whatever it was, a new connection finds out
-        if self._replicas and (have := replies.pop()) < self._replicas:
-            raise Lost(f"{have} of {self._replicas} replicas have it")
+        if self._replicas:
+            self._check_replicas(replies.pop())
         return replies
+
+    def _check_replicas(self, have: int | Exception) -> None:
+        """What WAIT has answered. Lost or Refused."""
+        if isinstance(have, Exception):
+            raise have
+        if have < self._replicas:
+            raise Lost(f"{have} of {self._replicas} replicas have it")
 
     async def _answers(self, commands: list[Command]) -> list[Any]:
         if self._connection is None:
