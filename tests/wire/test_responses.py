@@ -275,3 +275,17 @@ def test_our_async_client_streams_too(url):
             return stream.response
 
     assert asyncio.run(ask()).end == "complete"
+
+
+@pytest.mark.parametrize("kind", ["input_text", "input_image"])
+def test_what_a_function_gave_is_text(kind):
+    part = {"type": kind, **({"text": "42"} if kind == "input_text" else {"image_url": "data:,"})}
+    item = {"type": "function_call_output", "call_id": "c", "output": [part]}
+    body = json.dumps({"model": "m", "input": [item]}).encode()
+
+    if kind == "input_image":
+        with pytest.raises(BadRequest, match="only texts"):
+            CODEC.dialect.decode_request(body)
+    else:
+        (message,) = CODEC.dialect.decode_request(body).messages
+        assert message.parts[0].content == "42"

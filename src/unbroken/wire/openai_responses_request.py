@@ -220,8 +220,7 @@ def _message(item: _Item) -> Message:
         use = ToolUse(item.call_id or "", item.name or "", item.arguments or "")
         return Message("assistant", (use,))
     if item.type == "function_call_output":
-        said = item.output if isinstance(item.output, str) else _encode(item.output).decode()
-        return Message("tool", (ToolResult(item.call_id or "", said),))
+        return Message("tool", (ToolResult(item.call_id or "", _told(item.output)),))
     if item.type != "message" or item.role not in _ROLES:
         raise LocalProtocolError(
             f"an input item of type {item.type!r} and role {item.role!r} can't be read"
@@ -229,6 +228,17 @@ def _message(item: _Item) -> Message:
     content = item.content
     parts = (Text(content),) if isinstance(content, str) else tuple(map(_said, content or ()))
     return Message(_ROLES[item.role], parts)
+
+
+def _told(output: Any) -> str:
+    """What a tool answered: text, since nothing else is the same in all dialects."""
+    if not isinstance(output, list):
+        return output if isinstance(output, str) else _encode(output).decode()
+    texts = [part.get("text") for part in output if isinstance(part, dict)]
+    said = [text for text in texts if isinstance(text, str)]
+    if len(said) < len(output):
+        raise LocalProtocolError("of the output of a function only texts are understood here")
+    return "\n".join(said)
 
 
 _ROLES: dict[str, Role] = {
