@@ -373,6 +373,21 @@ def test_many_appends_share_round_trips():
     assert asyncio.run(story()) <= 3
 
 
+def test_who_asks_for_what_no_utf8_says_is_told_and_those_on_the_same_trip_are_served():
+    async def story():
+        async with fresh() as store:
+            await store.create(NewStream("s"))
+            calls = (
+                store.find("\ud800"),
+                store.append("s", [], 0, 0, End("\ud800")),
+                store.info("s"),
+            )
+            *wrong, info = await asyncio.gather(*calls, return_exceptions=True)
+            return [type(error) for error in wrong], info.id
+
+    assert asyncio.run(story()) == ([StoreError] * 2, "s")
+
+
 def test_streams_that_nobody_follows_any_more_are_not_listened_to():
     async def story():
         async with fresh() as store:

@@ -76,6 +76,19 @@ async def check_one_of_many_creates_with_a_key_wins(factory: Factory) -> None:
         equal(len({one.stream.id for one in created}), 1)
 
 
+async def check_half_a_character_is_refused_and_harms_nobody_else(factory: Factory) -> None:
+    half = "x\ud800"  # half a surrogate pair, as JSON may bring it: no UTF-8 says it
+    async with factory(Hands()) as store:
+        wrong = [NewStream(half), NewStream("s", half), NewStream("s", key=half)]
+        wrong += [NewStream("s", labels={"t": half}), NewStream("s", labels={half: "t"})]
+        calls = [refused(errors.StoreError, store.create(new)) for new in wrong]
+        good = [store.create(NewStream(f"s{n}", key=f"k{n}")) for n in range(5)]
+        created = (await asyncio.gather(*calls, *good))[len(calls) :]
+        equal([one.fresh for one in created if one], [True] * 5)
+        for call in (store.info(half), store.append(half, [b"a"], 0), store.wait(half, 0, SOON)):
+            await refused(errors.StoreError, call)
+
+
 # Appending
 
 

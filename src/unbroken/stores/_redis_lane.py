@@ -25,8 +25,8 @@ from redis.exceptions import (
 
 from unbroken.errors import StoreError
 from unbroken.stores._redis_scripts import ALL, Script
+from unbroken.stores.base import encoded
 
-Command: TypeAlias = Sequence[bytes | str | int | float]
 Connect: TypeAlias = Callable[[], AbstractConnection]
 
 _WORDS = frozenset({"BUSY", "NOREPLICAS", "UNBLOCKED", "WAIT"})
@@ -91,7 +91,7 @@ class Lane:
         self._connect, self._gather, self._replicas = connect, gather, replicas
         self._next_trip = 0.0
         self._connection: AbstractConnection | None = None
-        self._queue: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._queue: list[tuple[bytes, asyncio.Future[Any]]] = []
         self._running: asyncio.Task[None] | None = None
         self.trips = 0
 
@@ -100,9 +100,11 @@ class Lane:
         return await self.do("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
     async def do(self, *command: bytes | str | float) -> Any:
-        """What Redis answers. Lost or Refused."""
+        """What Redis answers. Lost or Refused; StoreError for what can't be said to it, at once:
+        others share the trip.
+        """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.append((command, future))
+        self._queue.append((packed(command), future))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await future
@@ -124,18 +126,18 @@ class Lane:
         finally:
             self._running = None
 
-    def _next(self) -> list[tuple[Command, asyncio.Future[Any]]]:
+    def _next(self) -> list[tuple[bytes, asyncio.Future[Any]]]:
         """What goes out together."""
         size = count = 0
         for command, _ in self._queue:
             if size > _ROOM:
                 break
             count += 1
-            size += sum(len(word) for word in command if isinstance(word, bytes))
+            size += len(command)
         calls, self._queue = self._queue[:count], self._queue[count:]
         return calls
 
-    async def _trip(self, calls: list[tuple[Command, asyncio.Future[Any]]]) -> None:
+    async def _trip(self, calls: list[tuple[bytes, asyncio.Future[Any]]]) -> None:
         waiting = [future for _, future in calls]
         try:
             replies = await self._exchange([command for command, _ in calls])
@@ -149,10 +151,10 @@ class Lane:
         else:
             _settle(waiting, replies)
 
-    async def _exchange(self, commands: list[Command]) -> list[Any]:
+    async def _exchange(self, commands: list[bytes]) -> list[Any]:
         asked = [*commands]
         if self._replicas:
-            asked.append(("WAIT", self._replicas, int(_SECONDS * 500)))
+            asked.append(packed(("WAIT", self._replicas, int(_SECONDS * 500))))
         try:
             async with asyncio.timeout(_SECONDS):
                 replies = await self._answers(asked)
@@ -172,11 +174,11 @@ class Lane:
         if have < self._replicas:
             raise Lost(f"{have} of {self._replicas} replicas have it")
 
-    async def _answers(self, commands: list[Command]) -> list[Any]:
+    async def _answers(self, commands: list[bytes]) -> list[Any]:
         if self._connection is None:
             self._connection = await opened(self._connect)
         connection = self._connection
-        await connection.send_packed_command(packed(commands))
+        await connection.send_packed_command(b"".join(commands))
         return [await _reply(connection) for _ in commands]
 
     async def _hang_up(self) -> None:
@@ -186,16 +188,14 @@ class Lane:
                 await connection.disconnect(nowait=True)
 
 
-def packed(commands: Sequence[Command]) -> bytes:
-    """Commands as Redis reads them (RESP, arrays of bulk strings). The client's own way allows
+def packed(command: Sequence[bytes | str | float]) -> bytes:
+    """A command as Redis reads it (RESP, an array of bulk strings). The client's own way allows
     for more kinds of words, and takes three times as long.
     """
-    pieces: list[bytes] = []
-    for command in commands:
-        pieces.append(b"*%d\r\n" % len(command))
-        for word in command:
-            data = word if isinstance(word, bytes) else str(word).encode()
-            pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    pieces = [b"*%d\r\n" % len(command)]
+    for word in command:
+        data = word if isinstance(word, bytes) else encoded(str(word))
+        pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(pieces)
 
 

@@ -20,6 +20,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from unbroken.errors import ConfigurationError
 from unbroken.stores._redis_lane import Lane, Lost
+from unbroken.stores.base import encoded
 
 SHARDS = 16
 """Of a cluster, unless its first process is told otherwise: more than it has nodes, by far."""
@@ -162,8 +163,8 @@ class Nodes:
         return [*self._nodes.values()]
 
     def shard(self, name: str) -> Shard:
-        """Where something of that name is kept."""
-        return self.shards[crc32(name.encode()) % len(self.shards)]
+        """Where something of that name is kept. StoreError if no name is like that."""
+        return self.shards[crc32(encoded(name)) % len(self.shards)]
 
     def node(self, shard: Shard) -> Node:
         """The server of a shard, as far as is known."""

@@ -24,7 +24,7 @@ from typing import Protocol, Self, TypeAlias
 
 from msgspec import Struct
 
-from unbroken.errors import OffsetConflict, StreamClosed
+from unbroken.errors import OffsetConflict, StoreError, StreamClosed
 
 Offset: TypeAlias = int
 BEGINNING: Offset = 0
@@ -267,6 +267,19 @@ def admit(stream: str, head: Head, at: Offset, fence: int) -> None:
         raise OffsetConflict(f"fence {fence} of stream {stream!r} is not the current {head.fence}")
     if at != head.tail:
         raise OffsetConflict(f"offset {at} is not the tail {head.tail} of stream {stream!r}")
+
+
+def encoded(text: str) -> bytes:
+    """Text as it is stored. StoreError for half a surrogate pair, which JSON may say."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"half a character can't be stored: {error}") from error
+
+
+def refuse_halves(new: NewStream) -> None:
+    """StoreError if a text of it can't be stored."""
+    encoded("\0".join((new.id, new.owner, new.key, *new.labels, *new.labels.values())))
 
 
 def matches(info: StreamInfo, search: Search) -> bool:

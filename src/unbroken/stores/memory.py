@@ -37,6 +37,7 @@ from unbroken.stores.base import (
     StreamInfo,
     admit,
     matches,
+    refuse_halves,
 )
 
 LIMIT = 256 << 20  # some ten thousand answers
@@ -146,6 +147,7 @@ class MemoryStore:
         producer: str = "",
         seconds: float = 0.0,
     ) -> Created:
+        refuse_halves(new)
         known = self._keys.get((new.owner, new.key)) if new.key else None
         if log := self._logs.get(known or new.id):
             if log.new.owner != new.owner:

@@ -40,6 +40,7 @@ from unbroken.stores.base import (
     Page,
     Search,
     StreamInfo,
+    refuse_halves,
 )
 
 _LARGEST = 1 << 53
@@ -102,6 +103,7 @@ class RedisStore:
         producer: str = "",
         seconds: float = 0.0,
     ) -> Created:
+        refuse_halves(new)
         self._sent.drop(new.id)
         while True:
             stream = await self._lists.claim(new.owner, new.key, new.id) if new.key else new.id
