@@ -72,6 +72,24 @@ def late(event, context):
     raise ValueError("a secret")
 
 
+def deltas(event, context):
+    yield from ("one ", None, "two", None)
+
+
+def wrong(event, context):
+    """Yields what is no piece, first or after one that is."""
+    kinds = {
+        "dict": {"not": "a piece"},
+        "surrogate": "\ud800",
+        "number": 5,
+        "head": Head(headers={"x": object()}),
+    }
+    if event["after"]:
+        yield "half "
+    yield kinds[event["kind"]]
+    yield "never"
+
+
 async def endless(event, context):
     yield SSE if event.get("requestContext") else "a"
     try:

@@ -114,8 +114,9 @@ class _Paths(BaseHTTPRequestHandler):
             invoked = self.server.under_way[id]
             invoked.headers = {name.lower(): value for name, value in self.headers.items()}
             self._error(invoked) if what == "error" else self._response(invoked)
+        refused = bool(rest) and rest[-1] == "error" and self.server.refuses_errors
         with contextlib.suppress(ConnectionError):
-            self.send_response(202)
+            self.send_response(403 if refused else 202)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -174,6 +175,7 @@ class Lambda(ThreadingHTTPServer):
         self.waiting, self.under_way = queue.Queue(), {}
         self.init_error, self.started_badly = None, threading.Event()
         self.hangs_up_on = None
+        self.refuses_errors = False
         threading.Thread(target=self.serve_forever, args=[0.02], daemon=True).start()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  # closed when it stops
         self.process = subprocess.Popen(

@@ -144,6 +144,45 @@ def test_an_event_stream_is_marked_by_an_error_event(function):
     assert "a secret" in started.written()
 
 
+def test_a_piece_of_nothing_is_passed_over(function):
+    invoked = function("deltas").invoke()
+
+    assert invoked.pieces() == [b"one ", b"two"]
+    assert invoked.trailers == {}
+
+
+@pytest.mark.parametrize("kind", ["dict", "surrogate", "number"])
+def test_what_is_no_piece_breaks_its_answer_and_not_the_process(function, kind):
+    started = function("wrong")
+    later = [started.invoke({"kind": kind, "after": True}) for _ in range(2)]
+
+    for invoked in later:
+        assert invoked.body() == b"half \n[broken off: the function failed]\n"
+        assert invoked.whole
+        assert invoked.failure()["errorType"].endswith("Error")
+
+
+@pytest.mark.parametrize("kind", ["dict", "surrogate", "number", "head"])
+def test_what_is_no_piece_from_the_start_is_an_error_of_the_invocation(function, kind):
+    started = function("wrong")
+    first = [started.invoke(url_event() | {"kind": kind, "after": False}) for _ in range(2)]
+
+    for invoked in first:
+        assert invoked.pieces() == []
+        assert invoked.error["errorType"].endswith("Error")
+
+
+def test_an_error_that_the_platform_refuses_is_for_the_log(function):
+    started = function("early")
+    started.refuses_errors = True
+    assert started.invoke().pieces() == []
+    again = started.invoke()
+
+    assert again.pieces() == []  # the process lives
+    assert again.error["errorMessage"] == "before the first piece"
+    assert "the Runtime API answered 403" in started.written()
+
+
 @pytest.mark.parametrize("event", [{}, url_event()], ids=["invoked", "url"])
 def test_a_stream_is_ended_before_the_deadline(function, tmp_path, event):
     closed = tmp_path / "closed"

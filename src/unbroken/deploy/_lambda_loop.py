@@ -75,6 +75,9 @@ class Context(Struct, frozen=True, kw_only=True):
         return max(0, int((self.deadline - time.time()) * 1000))
 
 
+_HUNG_UP = (TransportError, ProtocolError, OSError)
+"""The platform is away, or does not want what we say."""
+
 Piece = Head | bytes | str
 Handler = Callable[[Any, Context], Any]
 
@@ -97,7 +100,15 @@ async def answer(api: RuntimeApi, handler: Handler, invocation: Invocation) -> N
             await api.answer(invocation.id, _encode(result))
     except Exception as error:  # noqa: BLE001  # a function may raise anything
         _log(invocation.id, error)
+        await _fail(api, invocation, error)
+
+
+async def _fail(api: RuntimeApi, invocation: Invocation, error: Exception) -> None:
+    """Tell what the function raised. A platform that won't hear it may still have a next event."""
+    try:
         await api.fail(failure_of(error), invocation.id)
+    except _HUNG_UP as refusal:
+        _log(invocation.id, refusal)
 
 
 def context_of(invocation: Invocation, env: Mapping[str, str]) -> Context:
@@ -182,7 +193,7 @@ class _Response:
             broken = await self._all(pieces)
             if broken is None or self._sent is not None:
                 await self._end(broken)
-        except (TransportError, ProtocolError, OSError) as error:
+        except _HUNG_UP as error:
             _log(self._invocation.id, error)  # the platform has hung up: there is nobody to tell
             if self._sent is not None:
                 self._sent.abandon()
@@ -196,17 +207,21 @@ class _Response:
             async for piece in timely:
                 if isinstance(piece, Exception):
                     return piece
-                await self._write(piece)
+                try:
+                    data = _data(piece)
+                except (TypeError, ValueError) as error:
+                    return error
+                await self._write(piece, data)
         return None
 
     def _left(self) -> float:
         return self._invocation.deadline - time.time()
 
-    async def _write(self, piece: Piece) -> None:
+    async def _write(self, piece: Piece, data: bytes) -> None:
         sent = self._sent or await self._open(piece)
         if not isinstance(piece, Head):
             async with asyncio.timeout(self._left()):  # a reader may be slower than the function
-                await sent.write(piece.encode() if isinstance(piece, str) else piece)
+                await sent.write(data)
 
     async def _open(self, first: Piece) -> Streamed:
         """Begin, with a head where one is read; pieces of bytes alone are of an unknown kind."""
@@ -230,6 +245,17 @@ class _Response:
             _log(self._invocation.id, broken)
             await sent.write(_MARKS.get(self._kind, _no_mark)(broken))
             return await sent.end(failure_of(broken))
+
+
+def _data(piece: Piece) -> bytes:
+    """What is sent of a piece. TypeError or ValueError for what is none, before it opens a response
+    that can't be taken back.
+    """
+    if isinstance(piece, Head):
+        return piece.prelude()
+    if isinstance(piece, str):
+        return piece.encode()
+    return bytes(memoryview(piece or b""))  # the last delta of many an SDK is None
 
 
 _PLAIN = Head(headers={"content-type": "text/plain; charset=utf-8"})
