@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from events import socket_event
 from management_api import ManagementApi, text_of
-from runtime_api import Lambda
+from runtime_api import PATIENCE, Lambda
 
 from unbroken import AsyncClient, Client
 from unbroken.deploy import _aws_calls
@@ -292,6 +292,21 @@ def test_in_the_runtime_as_one_process(api, bedrock, whole):
         invoked = started.invoke(socket_event("sendMessage", json.dumps({"message": QUESTION})))
         assert json.loads(invoked.body()) == {"statusCode": 200}
         assert text_of(api.said()) == whole(QUICK)
+    finally:
+        started.stop()
+
+
+def test_a_client_that_takes_nothing_never_runs_the_function_past_its_timeout(api):
+    api.throttled = 1_000_000
+    job = {"connection": "c1", "endpoint": api.url, "id": "r1"}
+    job["turns"] = [{"role": "user", "content": QUESTION}]
+    started = Lambda("functions.socket", env={"MODEL": f"{CLAUDE}?ttft=0&tps=20&tokens=5000"})
+    try:
+        invoked = started.invoke({"answer": job}, seconds=7)
+        assert invoked.over.wait(PATIENCE)
+        assert not invoked.timed_out
+        assert json.loads(invoked.body()) == {"statusCode": 200}
+        assert set(api.refused) == {429}
     finally:
         started.stop()
 

@@ -4,6 +4,7 @@ botocore (extra `aws`) is loaded at the first call; AWS's own Python runtimes br
 """
 
 import asyncio
+import math
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -58,13 +59,22 @@ def endpoint_of(request: Mapping[str, Any]) -> str:
 
 
 class Pusher:
-    """Sends messages to one connection, one after the other."""
+    """Sends messages to one connection, one after the other; by the loop's clock, no wait for
+    another try goes past `until`.
+    """
 
-    def __init__(self, endpoint: str, connection: str, waits: tuple[float, ...] = WAITS) -> None:
-        self._endpoint, self._connection, self._waits = endpoint, connection, waits
+    def __init__(
+        self,
+        endpoint: str,
+        connection: str,
+        until: float = math.inf,
+        waits: tuple[float, ...] = WAITS,
+    ) -> None:
+        self._endpoint, self._connection = endpoint, connection
+        self._until, self._waits = until, waits
 
     async def __call__(self, data: bytes) -> None:
-        """Gone, TooLarge; PushFailed when it is not taken after all tries.
+        """Gone, TooLarge; PushFailed when it is not taken after all tries, or in time.
 
         429 is either the account's rate or a client that reads too slowly (its buffer at AWS is
         full); in both cases waiting helps, and what comes meanwhile gathers.
@@ -77,9 +87,12 @@ class Pusher:
                 return
             if fate := _FATES.get(status):
                 raise fate
-            if wait is None or status not in _AGAIN:
+            if wait is None or status not in _AGAIN or self._late(wait):
                 raise PushFailed(f"the connection took no message: {status or 'no answer'}")
             await asyncio.sleep(wait)
+
+    def _late(self, wait: float) -> bool:
+        return asyncio.get_running_loop().time() + wait > self._until
 
     def _post(self, data: bytes) -> int:
         """The status; 0 if there was no answer."""

@@ -54,6 +54,10 @@ from unbroken.ready import ready
 MARGIN = 3.0
 """Seconds before the function's timeout at which it hands over, or says that time is up."""
 
+LAST_TRY = 1.0
+"""Seconds before the timeout after which no message waits for another try. It is less than MARGIN,
+so that a throttled connection still hears how it goes on."""
+
 GATHER = 0.2
 """Seconds of text in one message. Every message is paid for, up to 32 KB the same
 (aws.amazon.com/api-gateway/pricing, WebSocket APIs), and a token is four bytes."""
@@ -152,18 +156,17 @@ class WebSocketAnswers:
         try:
             await again(context.invoked_function_arn, _payload(_asked(job, event)))
         except Exception as error:
-            await _Talk(job).error(error)
+            await _Talk(job, _end(context)).error(error)
             if not isinstance(error, _TELLABLE):
                 raise
 
     async def _work(self, job: Job, context: Running) -> None:
         """Answer one question. What goes wrong is told to the client."""
-        talk = _Talk(job)
-        until = asyncio.get_running_loop().time()
-        until += context.get_remaining_time_in_millis() / 1000 - MARGIN
+        end = _end(context)
+        talk = _Talk(job, end)
         try:
             async with self._client() as client, self._stream(client, job) as stream:
-                late = await talk.tell(stream, until, self._gather)
+                late = await talk.tell(stream, end - MARGIN, self._gather)
             if late:
                 await self._hand_over(talk, context)
         except (Gone, PushFailed) as left:
@@ -188,6 +191,11 @@ class WebSocketAnswers:
         if job.leg > LEGS or not begun or len(payload) > ASYNC_PAYLOAD:
             raise TimedOut("the function's time is up")
         await again(context.invoked_function_arn, payload)
+
+
+def _end(context: Running) -> float:
+    """When Lambda kills the function, by the loop's clock."""
+    return asyncio.get_running_loop().time() + context.get_remaining_time_in_millis() / 1000
 
 
 _SILENT = frozenset({"$connect", "$disconnect"})
@@ -215,9 +223,9 @@ class _Talk:
     nobody would know whether it arrived.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, end: float) -> None:
         self._job = job
-        self._push = Pusher(job.endpoint, job.connection)
+        self._push = Pusher(job.endpoint, job.connection, end - LAST_TRY)
         self._run = job.run or secrets.token_hex(4)
         self._seq = job.seq
         self._events = [*job.events]
