@@ -192,6 +192,41 @@ def test_after_an_outage_nobody_is_an_orphan_until_leases_could_be_renewed(serve
     assert asyncio.run(story()) == (["s"], [])
 
 
+def test_a_key_is_claimed_for_a_while_until_its_stream_is_made_and_then_for_its_life():
+    new = NewStream("s", "ann", key="k")
+
+    async def story():
+        async with fresh() as store:
+            _, place = store._lists._claim("ann", "k")
+            await store._lists.claim("ann", "k", "s")  # and its process dies
+            before = await ask(store, "TTL", place)
+            made = await store.create(NewStream("t", "ann", key="k"))
+            after = await ask(store, "TTL", place)
+            again = await store.create(NewStream("u", "ann", key="k"))
+            return 0 < before <= 600, made.stream.id, after, again.stream.id, again.fresh
+
+    async def late():
+        async with fresh() as store:
+            await store._lists.claim("ann", "k", "s")
+            await ask(store, "DEL", store._lists._claim("ann", "k")[1])  # its time is over
+            await store.create(NewStream("t", "ann", key="k"))
+            return await store._create("s", new, (), "", 0.0)
+
+    assert asyncio.run(story()) == (True, "s", -1, "s", False)
+    assert asyncio.run(late()) == [b"gone"]
+
+
+def test_a_key_whose_id_another_owner_has_stays_free():
+    async def story():
+        async with fresh() as store:
+            await store.create(NewStream("s", "ann", key="k"))
+            with pytest.raises(StoreError, match="taken"):
+                await store.create(NewStream("s", "bob", key="k"))
+            return (await store.create(NewStream("t", "bob", key="k"))).stream.id
+
+    assert asyncio.run(story()) == "t"
+
+
 # Losses
 
 

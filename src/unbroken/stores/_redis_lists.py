@@ -14,6 +14,9 @@ from unbroken.stores.base import Found, Search, StreamInfo, matches
 CALM = 3.0
 """Seconds after an outage in which nobody is an orphan: live producers renew their leases first."""
 
+CLAIM = 600
+"""Seconds that a key is claimed for a stream that is not made yet."""
+
 _PAGE = 200
 
 
@@ -141,9 +144,14 @@ class Lists:
         return row.info.size
 
     async def claim(self, owner: str, key: str, stream: str) -> str:
-        """The stream that a key stands for: this one, if it stands for none."""
+        """The stream that a key stands for: this one, if it stands for none.
+
+        Another shard can't say that the stream is made in the step that makes it, so there the
+        claim is for ever at once: one that stands for nothing is better than a stream made twice.
+        """
         shard, place = self._claim(owner, key)
-        answer = await self._calls.run(shard, scripts.CLAIM, [place], stream)
+        seconds = CLAIM if shard == self._calls.nodes.shard(stream) else 0
+        answer = await self._calls.run(shard, scripts.CLAIM, [place], stream, seconds)
         name: bytes = answer[1]
         return name.decode()
 
@@ -151,6 +159,11 @@ class Lists:
         """The key does not stand for this stream any more."""
         shard, place = self._claim(owner, key)
         await self._calls.run(shard, scripts.UNCLAIM, [place], stream)
+
+    def claim_in(self, shard: Shard, owner: str, key: str) -> list[str]:
+        """Where the claim is, if it is in this shard."""
+        there, place = self._claim(owner, key)
+        return [place] if key and there == shard else []
 
     def _claim(self, owner: str, key: str) -> tuple[Shard, str]:
         name = f"{len(owner)}:{owner}:{key}"

@@ -68,11 +68,17 @@ local function known(h, m)
 end
 """
 
-# KEYS h m s open all owner sum gone; ARGV id meta producer seconds now token claimed shard shards
+# KEYS h m s open all owner sum gone claim (none if it is in another shard)
+# ARGV id meta producer seconds now token claimed shard shards records...
+# In the same step a claim that was made for a while becomes one for ever, so that nobody who dies
+# in between leaves a key to nothing, or a stream without its key.
 _CREATE = """
 local h, m = KEYS[1], KEYS[2]
-local by = redis.call('HGET', h, 'by')
+local by, claim = redis.call('HGET', h, 'by'), KEYS[9]
+local ours = claim and redis.call('GET', claim) == ARGV[1]
+if ours then redis.call('PERSIST', claim) end
 if by then return {by == ARGV[6] and 'ok' or 'there', known(h, m)} end
+if claim and not ours then return {'gone'} end
 if ARGV[7] == '1' and redis.call('EXISTS', KEYS[8]) == 1 then return {'gone'} end
 local now, producer, shards = clock(ARGV[5]), ARGV[3], tonumber(ARGV[9])
 local number = math.floor(server_time() / shards) * shards + tonumber(ARGV[8])
@@ -258,12 +264,14 @@ redis.call('PUBLISH', KEYS[1], 'g\\n')
 return {'ok', f[1]}
 """
 
-# KEYS claim; ARGV id
+# KEYS claim; ARGV id seconds (0: for ever)
 _CLAIM = """
 local held = redis.call('GET', KEYS[1])
-if held then return {'ok', held} end
-redis.call('SET', KEYS[1], ARGV[1])
-return {'ok', ARGV[1]}
+if not held then redis.call('SET', KEYS[1], ARGV[1]) end
+if ARGV[2] ~= '0' and (not held or redis.call('TTL', KEYS[1]) >= 0) then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+return {'ok', held or ARGV[1]}
 """
 
 # KEYS claim; ARGV id

@@ -130,6 +130,7 @@ class RedisStore:
     ) -> Any:
         shard, keys = self._place(stream, "h", "m", "s", "open", "all")
         keys += [shard.key("o", new.owner), shard.key("sum"), shard.key("gone", stream)]
+        keys += self._lists.claim_in(shard, new.owner, new.key)
         given = (stream, meta_to(new), producer, repr(seconds), self._now(), self._token())
         claimed = int(stream != new.id)
         counts = (claimed, shard.number, len(self._calls.nodes.shards))
@@ -137,7 +138,7 @@ class RedisStore:
 
     async def _check_owner(self, new: NewStream, row: Row) -> None:
         """What is there is what was meant, or the id is taken; a key means what it was made for."""
-        if new.key and row.key != new.key:
+        if new.key and (row.info.owner, row.key) != (new.owner, new.key):
             await self._lists.unclaim(new.owner, new.key, row.info.id)
         if row.info.owner != new.owner:
             raise StoreError(f"the id {row.info.id!r} is taken")
