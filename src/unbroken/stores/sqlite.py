@@ -45,6 +45,7 @@ from unbroken.stores.base import (
     Search,
     StreamInfo,
 )
+from unbroken.stores.registry import shown
 
 _READERS = 2  # threads that read; a reader never waits for the writer
 _LINGER = 1.0  # seconds that others' writes are looked for after the last wait
@@ -281,6 +282,7 @@ def from_url(url: str) -> SqliteStore:
     path = unquote(parts.path.removeprefix("/"))
     if settings or parts.netloc or not path:
         raise ConfigurationError(
-            f"{url!r} can't be read", hint="Write sqlite:///relative.db or sqlite:////absolute.db."
+            f"{shown(url)!r} can't be read",
+            hint="Write sqlite:///relative.db or sqlite:////absolute.db.",
         )
     return SqliteStore(path, synchronous)
