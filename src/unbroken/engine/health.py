@@ -144,6 +144,7 @@ class Health:
         """What a request for `model` has to pass."""
         place = (provider, base_url, key)
         gate = self._gates.setdefault(place, Gate(self._limits.get(provider)))
-        if len(self._circuits) >= _KNOWN:
+        circuit = self._circuits.setdefault((*place, model), Circuit())
+        if len(self._circuits) > _KNOWN:
             self._circuits.popitem(last=False)
-        return gate, self._circuits.setdefault((*place, model), Circuit())
+        return gate, circuit

@@ -292,10 +292,15 @@ class Gateway:
         async for part in http.stream():
             size += len(part)
             if size > self.settings.max_body:
-                said = f"the body is larger than {self.settings.max_body} bytes"
-                raise BadRequest(said, status=413, code="request_too_large")
+                raise too_large(self.settings.max_body)
             parts.append(part)
         return b"".join(parts)
+
+
+def too_large(most: int) -> BadRequest:
+    """What is said to a body, or a message, of more bytes than `max_body`."""
+    said = f"the body is larger than {most} bytes"
+    return BadRequest(said, status=413, code="request_too_large")
 
 
 def _labels(asked: Asked) -> dict[str, str]:

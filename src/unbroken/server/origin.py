@@ -45,8 +45,9 @@ class Guarded:
         if self._any or scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        reason = self._stranger(Headers(scope=scope), scope["path"])
-        if not reason or not await self._is_open(Headers(scope=scope)):
+        headers = Headers(scope=scope)
+        reason = self._stranger(headers, scope["path"])
+        if not reason or not await self._is_open(headers):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()  # its `websocket.connect`

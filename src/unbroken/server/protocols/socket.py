@@ -22,7 +22,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from unbroken.errors import BadRequest, UnbrokenError
-from unbroken.server.gateway import Gateway, has_ended
+from unbroken.server.gateway import Gateway, has_ended, too_large
 from unbroken.server.live import Batch
 from unbroken.server.records import LEFT, broken_by
 from unbroken.server.speak import DIGITS, as_refusal
@@ -150,9 +150,8 @@ def _text(said: str | None, most: int) -> bytes:
         refusal = "messages are JSON text, not bytes"
         raise BadRequest(refusal, status=400, code="invalid_request_error")
     text = said.encode()
-    if len(text) > most:  # in the words that a POST hears
-        refusal = f"the body is larger than {most} bytes"
-        raise BadRequest(refusal, status=413, code="request_too_large")
+    if len(text) > most:
+        raise too_large(most)
     return text
 
 
