@@ -14,8 +14,8 @@ from unbroken.providers.base import BearerKey, Prefill, Provider
 from unbroken.simulator.scenario import Fault, Scenario
 from unbroken.simulator.transport import SimulatorTransport
 from unbroken.wire.codec import Codec
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
-from unbroken.wire.openai_chat_writer import ChatWriter
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.writer import ChatWriter
 
 
 @pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)

@@ -10,7 +10,7 @@ from unbroken.simulator.app import running
 
 MODULE = """
 from unbroken.providers.base import BearerKey, Provider
-from unbroken.wire.openai_chat import CODEC
+from unbroken.wire.openai_chat.dialect import CODEC
 
 PROVIDER = Provider(
     name="somevendor",

@@ -40,7 +40,7 @@ from unbroken.messages import (
     ToolUse,
 )
 from unbroken.response import Choice, Response, ToolCall
-from unbroken.wire.anthropic_messages import CODEC, AnthropicMessages
+from unbroken.wire.anthropic_messages.dialect import CODEC, AnthropicMessages
 
 DATA = Path(__file__).parent.parent / "data/wire"
 QUESTION = (Message("user", (Text("hi"),)),)

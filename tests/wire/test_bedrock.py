@@ -43,9 +43,9 @@ from unbroken.messages import Message, Request, Text, ToolResult, ToolUse
 from unbroken.providers import registry
 from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Fault, Scenario
-from unbroken.wire.aws_eventstream import EventStreamDecoder, encode
-from unbroken.wire.bedrock_converse import CODEC
+from unbroken.wire.bedrock_converse.dialect import CODEC
 from unbroken.wire.codec import Frame
+from unbroken.wire.eventstream import EventStreamDecoder, encode
 
 ASKED = Request(model="m", messages=(Message("user", (Text("hi"),)),))
 WORD = st.text(min_size=1, max_size=8)

@@ -19,7 +19,7 @@ from unbroken.events import (
     UsageReport,
 )
 from unbroken.messages import Message, Request, Text
-from unbroken.wire.openai_chat import CODEC, OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import CODEC, OpenAIChat, chat_codec
 
 DATA = Path(__file__).parent.parent / "data/wire"
 DONE = b"data: [DONE]\n\n"

@@ -26,7 +26,9 @@ from unbroken.events import (
     UsageReport,
 )
 from unbroken.messages import Message, Request, Text
-from unbroken.wire import anthropic_messages, anthropic_words, openai_chat, openai_chat_words
+from unbroken.wire import anthropic_messages, openai_chat
+from unbroken.wire.anthropic_messages import vocabulary as anthropic_words
+from unbroken.wire.openai_chat import vocabulary as openai_chat_words
 
 DATA = Path(__file__).parent.parent / "data/wire"
 WHOLE = {path.stem: path.read_bytes() for path in sorted(DATA.glob("*.sse"))}

@@ -35,7 +35,7 @@ from unbroken.events import (
 from unbroken.messages import Message, Request, Text
 from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Fault, Scenario
-from unbroken.wire.openai_responses import CODEC
+from unbroken.wire.openai_responses.dialect import CODEC
 
 ASKED = Request(model="m", messages=(Message("user", (Text("hi"),)),))
 WORD = st.text(min_size=1, max_size=8).filter(lambda text: "\x00" not in text)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from unbroken.errors import ConnectFailed, Overloaded, ServerError, TimedOut, UnbrokenError
 from unbroken.ready import ready
-from unbroken.wire.allowance import used_up
+from unbroken.wire.ratelimit_headers import seconds_until_reset
 
 _FAILURES = 3
 """Failures in a row that open a circuit; silence and a refused connection open it at once."""
@@ -91,7 +91,7 @@ class Gate:
 
     def learn(self, headers: Mapping[str, str], now: float) -> None:
         """Believe the provider's headers about what is left of its limits."""
-        self._empty_until = max(self._empty_until, now + min(used_up(headers), _BELIEF))
+        self._empty_until = max(self._empty_until, now + min(seconds_until_reset(headers), _BELIEF))
 
 
 class Circuit:

@@ -4,7 +4,7 @@ The API version is the one that still knows `temperature` and `top_p`; 2026-10-2
 """
 
 from unbroken.providers.base import HeaderKey, Prefill, Provider
-from unbroken.wire.anthropic_messages import CODEC
+from unbroken.wire.anthropic_messages.dialect import CODEC
 
 # Those that go on with a last assistant message; from 4.6 on it is a 400 ("Prefill Claude's
 # response"). White space at its end is refused.

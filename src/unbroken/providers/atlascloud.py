@@ -3,7 +3,7 @@ parameter here.
 """
 
 from unbroken.providers.base import BearerKey, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 PROVIDER = Provider(
     name="atlascloud",

@@ -4,7 +4,7 @@ Both variables are those of the official SDK's `AzureOpenAI`.
 """
 
 from unbroken.providers.base import HeaderKey, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 PROVIDER = Provider(
     name="azure",

@@ -14,7 +14,7 @@ from msgspec import Struct
 from unbroken.errors import AuthenticationFailed, ConfigurationError
 from unbroken.providers.base import Prefill, Provider
 from unbroken.transport.base import HttpRequest
-from unbroken.wire.bedrock_converse import CODEC
+from unbroken.wire.bedrock_converse.dialect import CODEC
 
 _REGION = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.")
 

@@ -1,7 +1,7 @@
 """Any other server that speaks OpenAI chat completions: `Client(base_url=...)`, any model name."""
 
 from unbroken.providers.base import BearerKey, Provider
-from unbroken.wire.openai_chat import CODEC
+from unbroken.wire.openai_chat.dialect import CODEC
 
 PROVIDER = Provider(
     name="compatible",

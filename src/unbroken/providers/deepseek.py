@@ -6,7 +6,7 @@ It has no SDK of its own; the key's name is that of its documentation.
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 PROVIDER = Provider(
     name="deepseek",

@@ -5,7 +5,7 @@ the key from either variable too (ai.google.dev/gemini-api/docs/api-key).
 """
 
 from unbroken.providers.base import BearerKey, Provider
-from unbroken.wire.openai_chat import CODEC
+from unbroken.wire.openai_chat.dialect import CODEC
 
 PROVIDER = Provider(
     name="gemini",

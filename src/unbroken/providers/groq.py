@@ -5,7 +5,7 @@ for the models that reason first it is not shown, and not declared.
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 PROVIDER = Provider(
     name="groq",

@@ -6,7 +6,7 @@ older ones answer 400 instead.
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 _DIALECT = OpenAIChat(
     unknown=frozenset(),

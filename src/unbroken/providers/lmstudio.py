@@ -3,7 +3,7 @@ wanted only where it is switched on (docs/developer/core/authentication).
 """
 
 from unbroken.providers.base import BearerKey, Provider
-from unbroken.wire.openai_chat import CODEC
+from unbroken.wire.openai_chat.dialect import CODEC
 
 PROVIDER = Provider(
     name="lmstudio",

@@ -5,7 +5,7 @@ first (docs.mistral.ai, "Prefix").
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 _DIALECT = OpenAIChat(
     unknown=frozenset({"user"}),

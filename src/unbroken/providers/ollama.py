@@ -7,7 +7,7 @@ maintainers, ollama/ollama#6778) and those whose renderers do it (model/renderer
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 PROVIDER = Provider(
     name="ollama",

@@ -1,7 +1,7 @@
 """OpenAI, by chat completions (platform.openai.com/docs/api-reference/chat)."""
 
 from unbroken.providers.base import BearerKey, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 PROVIDER = Provider(
     name="openai",

@@ -5,7 +5,7 @@ the last event that was seen, for some five minutes (openai/openai-python#2828).
 """
 
 from unbroken.providers.base import BearerKey, Provider
-from unbroken.wire.openai_responses import CODEC
+from unbroken.wire.openai_responses.dialect import CODEC
 
 PROVIDER = Provider(
     name="openai-responses",

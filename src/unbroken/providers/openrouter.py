@@ -5,7 +5,7 @@ Whether an answer can be gone on with depends on who serves the model; none is d
 """
 
 from unbroken.providers.base import BearerKey, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 _DIALECT = OpenAIChat(max_tokens="max_completion_tokens", unknown=frozenset(), usage_option=False)
 

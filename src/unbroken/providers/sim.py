@@ -2,7 +2,7 @@
 
 from unbroken.providers.base import BearerKey, InProcess, Prefill, Provider
 from unbroken.simulator.transport import AsyncSimulatorTransport, SimulatorTransport
-from unbroken.wire.openai_chat import CODEC
+from unbroken.wire.openai_chat.dialect import CODEC
 
 PROVIDER = Provider(
     name="sim",

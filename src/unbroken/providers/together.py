@@ -3,7 +3,7 @@ host, as its SDK reads it. `top_k` is a parameter here.
 """
 
 from unbroken.providers.base import BearerKey, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 PROVIDER = Provider(
     name="together",

@@ -6,7 +6,7 @@ the first of the fields and may be asked through this provider (sgl-project/sgla
 """
 
 from unbroken.providers.base import BearerKey, Prefill, Provider
-from unbroken.wire.openai_chat import OpenAIChat, chat_codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat, chat_codec
 
 _DIALECT = OpenAIChat(
     unknown=frozenset(),

@@ -52,7 +52,7 @@ from unbroken.server.settings import Settings
 from unbroken.server.wishes import wishes_of
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
-from unbroken.wire.openai_chat import CODEC
+from unbroken.wire.openai_chat.dialect import CODEC
 
 try:
     from unbroken.metrics.otel import Spans

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from unbroken.errors import AuthenticationFailed, PermissionDenied
 from unbroken.server.keys import EVERYBODY, Keys
-from unbroken.wire.openai_chat import CODEC
+from unbroken.wire.openai_chat.dialect import CODEC
 
 REFUSED = 4403
 """The code that closes a WebSocket; before it is open, servers make it the status 403."""

@@ -3,6 +3,6 @@
 from starlette.routing import Route
 
 from unbroken.server.speak import speaking
-from unbroken.wire.anthropic_messages import CODEC
+from unbroken.wire.anthropic_messages.dialect import CODEC
 
 routes = [Route("/v1/messages", speaking(CODEC), methods=["POST"])]

@@ -24,7 +24,7 @@ from unbroken.server.records import LEFT, asked_from, broken_by, events_from, is
 from unbroken.server.speak import Followed, begun, careful, folded, number
 from unbroken.stores.base import BEGINNING, End, StreamInfo
 from unbroken.wire.codec import Frame, FrameWriter
-from unbroken.wire.openai_responses import CODEC
+from unbroken.wire.openai_responses.dialect import CODEC
 
 _numbered = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 

@@ -27,7 +27,7 @@ from unbroken.server.live import Batch
 from unbroken.server.records import LEFT, broken_by
 from unbroken.server.speak import DIGITS, as_refusal
 from unbroken.stores.base import End
-from unbroken.wire.openai_chat import CODEC
+from unbroken.wire.openai_chat.dialect import CODEC
 
 
 class Wish(Struct):

@@ -31,7 +31,7 @@ from unbroken.server.speak import careful, number
 from unbroken.stores.base import Search, StreamInfo
 from unbroken.wire import sse
 from unbroken.wire.codec import Frame
-from unbroken.wire.openai_chat import CODEC
+from unbroken.wire.openai_chat.dialect import CODEC
 
 _encode = msgspec.json.Encoder().encode
 

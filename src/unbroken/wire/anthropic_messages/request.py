@@ -25,8 +25,8 @@ from unbroken.messages import (
     sound,
 )
 from unbroken.ready import ready
-from unbroken.wire.anthropic_schema import supported
-from unbroken.wire.refusals import UNREADABLE
+from unbroken.wire.anthropic_messages.schema import supported
+from unbroken.wire.error_body import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
 

@@ -27,8 +27,8 @@ from unbroken.events import (
 )
 from unbroken.response import Choice, PartialToolCall, Response, ToolCall
 from unbroken.wire.codec import Frame
-from unbroken.wire.openai_chat_other import chunk_of, folded
-from unbroken.wire.openai_chat_words import DONE, error_body, usage_to, word_for
+from unbroken.wire.openai_chat.passthrough import chunk_of, folded
+from unbroken.wire.openai_chat.vocabulary import DONE, error_body, usage_to, word_for
 
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode

@@ -26,22 +26,22 @@ from unbroken.messages import Request
 from unbroken.response import Choice, Response
 from unbroken.wire import sse
 from unbroken.wire.codec import Codec
-from unbroken.wire.openai_chat_words import error_body
-from unbroken.wire.openai_responses_reader import (
+from unbroken.wire.error_body import UNREADABLE, parse_error
+from unbroken.wire.openai_chat.vocabulary import error_body
+from unbroken.wire.openai_responses.reader import (
     DIALECT,
     Answer,
     ResponsesReader,
     decode_item,
     ending,
 )
-from unbroken.wire.openai_responses_request import body_of, request_in
-from unbroken.wire.openai_responses_writer import (
+from unbroken.wire.openai_responses.request import body_of, request_in
+from unbroken.wire.openai_responses.writer import (
     INCOMPLETE,
     ResponsesWriter,
     answer_object,
     usage_to,
 )
-from unbroken.wire.refusals import UNREADABLE, refusal
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Answer).decode
@@ -75,7 +75,7 @@ class OpenAIResponses(Struct, frozen=True):
         except UNREADABLE as error:
             raise RemoteProtocolError(f"the answer can't be read: {error}") from error
         if answer.error is not None:
-            raise refusal(_encode({"error": answer.error}))
+            raise parse_error(_encode({"error": answer.error}))
         if answer.status in ("completed", "incomplete"):
             out += ending(answer, called=calls > 0)
         return out
@@ -97,7 +97,7 @@ class OpenAIResponses(Struct, frozen=True):
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error an HTTP status of 400 and up stands for."""
-        return refusal(body, status, headers)
+        return parse_error(body, status, headers)
 
     def encode_error(self, error: ProviderError) -> bytes:
         """The error object that goes with `error.status`."""

@@ -28,9 +28,9 @@ class _Reads(Protocol):
     def read(self, frames: list[Frame], out: list[Event], /) -> None: ...
 
 
-def pass_over(reader: _Reads, frame: Frame, out: list[Event]) -> None:
+def recover_or_skip(reader: _Reads, frame: Frame, out: list[Event]) -> None:
     """Read the event as well as can be. RemoteProtocolError if a tool call may lack it."""
-    mended = well_formed(frame.data)
+    mended = repair_surrogates(frame.data)
     if mended is not None:
         reader.read([msgspec.structs.replace(frame, data=mended)], out)
     elif _OF_CALLS.search(frame.data):
@@ -39,7 +39,7 @@ def pass_over(reader: _Reads, frame: Frame, out: list[Event]) -> None:
         reader.skipped += 1
 
 
-def well_formed(data: bytes) -> bytes | None:
+def repair_surrogates(data: bytes) -> bytes | None:
     """JSON with halves of surrogate pairs, with U+FFFD in their places; None if that is not it."""
     if b"\\ud" not in data.lower():
         return None

@@ -32,8 +32,11 @@ from unbroken.events import (
     UsageReport,
 )
 from unbroken.ready import ready
+from unbroken.wire.chunk_template import ChunkTemplate
 from unbroken.wire.codec import Frame
-from unbroken.wire.openai_chat_other import (
+from unbroken.wire.error_body import UNREADABLE, parse_error
+from unbroken.wire.malformed import recover_or_skip
+from unbroken.wire.openai_chat.passthrough import (
     NO_ASIDE,
     Aside,
     Fields,
@@ -44,10 +47,7 @@ from unbroken.wire.openai_chat_other import (
     unknown_of_call,
     unknown_part,
 )
-from unbroken.wire.openai_chat_words import DONE, FINISH, ChatUsage, usage_from
-from unbroken.wire.refusals import UNREADABLE, refusal
-from unbroken.wire.spoiled import pass_over
-from unbroken.wire.template import TextTemplate
+from unbroken.wire.openai_chat.vocabulary import DONE, FINISH, ChatUsage, usage_from
 
 
 class _Function(Struct, gc=False):
@@ -169,7 +169,7 @@ class ChatReader:
         self._usage: Usage | None = None
         self._ends: dict[int, ChoiceEnd] = {}
         self._calls: dict[int, _Calls] = {}
-        self._like = TextTemplate("content")
+        self._like = ChunkTemplate("content")
         self._like_choice = 0
 
     def read(self, frames: list[Frame], out: list[Event]) -> None:
@@ -191,7 +191,7 @@ class ChatReader:
         """Append what one chunk says; raises one of UNREADABLE."""
         chunk, asides = _read(frame.data)
         if chunk.error is not None or frame.event == "error" or chunk.object == "error":
-            self.error = refusal(frame.data)
+            self.error = parse_error(frame.data)
             return
         if not self._started and (chunk.id or chunk.choices):
             self._started = True
@@ -225,7 +225,7 @@ class ChatReader:
             self.eof(out)
             self.done = True
         else:
-            pass_over(self, frame, out)
+            recover_or_skip(self, frame, out)
 
     def _conclude(self, out: list[Event]) -> None:
         if self._implied and self._started:
@@ -245,7 +245,7 @@ class ChatReader:
         if aside.logprobs is not None:
             out.append(other("logprobs", {}, index, logprobs=aside.logprobs))
         if choice.error is not None:
-            self.error = refusal(_encode({"error": choice.error}))
+            self.error = parse_error(_encode({"error": choice.error}))
         elif choice.finish_reason:
             self._end(index, choice.finish_reason, out)
 

@@ -67,7 +67,7 @@ _ERROR_STATUSES = frozenset(map(str, range(400, 600)))
 _TOO_LONG = ("prompt is too long", "maximum context length", "context window", "context length")
 
 
-def refusal(
+def parse_error(
     body: bytes, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> ProviderError:
     """The error that a body stands for; `status` is None for an error event after a 200."""

@@ -14,7 +14,7 @@ _string = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class TextTemplate:
+class ChunkTemplate:
     """The bytes around the one string under `key` that changes from chunk to chunk."""
 
     __slots__ = ("_from", "_head", "_key", "_least", "_tail", "_to")

@@ -15,10 +15,10 @@ from unbroken.events import ChoiceEnd, Event, MessageEnd, MessageStart, Usage, U
 from unbroken.messages import Request
 from unbroken.response import Choice, Response
 from unbroken.wire import sse
-from unbroken.wire.anthropic_other import blocks_of, starting
-from unbroken.wire.anthropic_reader import Block, MessagesReader, block_events
-from unbroken.wire.anthropic_request import body_of, request_in
-from unbroken.wire.anthropic_words import (
+from unbroken.wire.anthropic_messages.passthrough import blocks_of, starting
+from unbroken.wire.anthropic_messages.reader import Block, MessagesReader, block_events
+from unbroken.wire.anthropic_messages.request import body_of, request_in
+from unbroken.wire.anthropic_messages.vocabulary import (
     FINISH,
     MessagesUsage,
     error_body,
@@ -27,9 +27,9 @@ from unbroken.wire.anthropic_words import (
     usage_to,
     word_for,
 )
-from unbroken.wire.anthropic_writer import MessagesWriter
+from unbroken.wire.anthropic_messages.writer import MessagesWriter
 from unbroken.wire.codec import Codec
-from unbroken.wire.refusals import UNREADABLE, refusal
+from unbroken.wire.error_body import UNREADABLE, parse_error
 
 _encode = msgspec.json.Encoder().encode
 
@@ -79,7 +79,7 @@ class AnthropicMessages(Struct, frozen=True):
         except UNREADABLE as error:
             raise RemoteProtocolError(f"the answer can't be read: {error}") from error
         if said.error is not None:
-            raise refusal(body)
+            raise parse_error(body)
         out: list[Event] = [MessageStart(said.id or "", said.model or ""), *content]
         usage = None if said.usage is None else usage_from(said.usage)
         if usage is not None:
@@ -101,7 +101,7 @@ class AnthropicMessages(Struct, frozen=True):
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error an HTTP status of 400 and up stands for."""
-        return refusal(body, status, headers)
+        return parse_error(body, status, headers)
 
     def encode_error(self, error: ProviderError) -> bytes:
         """The error object that goes with `error.status`."""

@@ -20,7 +20,7 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 
 
-def used_up(headers: Mapping[str, str]) -> float:
+def seconds_until_reset(headers: Mapping[str, str]) -> float:
     """Seconds until something is left again; 0 where something is, or nobody says.
 
     Header names are expected in lower case.

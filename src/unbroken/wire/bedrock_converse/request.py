@@ -29,7 +29,7 @@ from unbroken.messages import (
     sound,
 )
 from unbroken.ready import ready
-from unbroken.wire.refusals import UNREADABLE
+from unbroken.wire.error_body import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
 

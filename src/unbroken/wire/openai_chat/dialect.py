@@ -32,12 +32,12 @@ from unbroken.ready import ready
 from unbroken.response import Response
 from unbroken.wire import sse
 from unbroken.wire.codec import Codec
-from unbroken.wire.openai_chat_reader import ChatReader, whole
-from unbroken.wire.openai_chat_words import (
+from unbroken.wire.error_body import UNREADABLE, parse_error
+from unbroken.wire.openai_chat.reader import ChatReader, whole
+from unbroken.wire.openai_chat.vocabulary import (
     error_body,
 )
-from unbroken.wire.openai_chat_writer import ChatWriter, answer_body
-from unbroken.wire.refusals import UNREADABLE, refusal
+from unbroken.wire.openai_chat.writer import ChatWriter, answer_body
 
 # Our names that are the wire's names too. `max_tokens`, tools and the stream's options are not
 # in this list: they need a second look.
@@ -181,7 +181,7 @@ class OpenAIChat(Struct, frozen=True):
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error an HTTP status of 400 and up stands for."""
-        return refusal(body, status, headers)
+        return parse_error(body, status, headers)
 
     def encode_error(self, error: ProviderError) -> bytes:
         """The error object that goes with `error.status`."""

@@ -29,12 +29,12 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
-from unbroken.wire.anthropic_other import other
-from unbroken.wire.anthropic_words import FINISH, MessagesUsage, merged, usage_from
+from unbroken.wire.anthropic_messages.passthrough import other
+from unbroken.wire.anthropic_messages.vocabulary import FINISH, MessagesUsage, merged, usage_from
+from unbroken.wire.chunk_template import ChunkTemplate
 from unbroken.wire.codec import Frame
-from unbroken.wire.refusals import UNREADABLE, refusal
-from unbroken.wire.spoiled import pass_over
-from unbroken.wire.template import TextTemplate
+from unbroken.wire.error_body import UNREADABLE, parse_error
+from unbroken.wire.malformed import recover_or_skip
 
 
 class _Message(Struct, gc=False):
@@ -90,7 +90,7 @@ class MessagesReader:
         self._end: ChoiceEnd | None = None
         self._calls: dict[int, int] = {}  # block index to call index
         self._call = -1  # the newest call: some servers use one block index for all
-        self._like = TextTemplate("text")
+        self._like = ChunkTemplate("text")
         self._table = {
             "message_start": self._message_start,
             "content_block_start": self._block_start,
@@ -110,7 +110,7 @@ class MessagesReader:
                 else:
                     self._read_whole(frame, out)
             except UNREADABLE:
-                pass_over(self, frame, out)
+                recover_or_skip(self, frame, out)
             if self.done or self.error is not None:
                 return  # the end, or an error: whatever follows is no part of the answer
 
@@ -118,7 +118,7 @@ class MessagesReader:
         said = _decode(frame.data)
         kind = said.type or frame.event
         if kind == "error" or said.error is not None:
-            self.error = refusal(frame.data)
+            self.error = parse_error(frame.data)
             return
         read = self._table.get(kind)
         if read is not None:

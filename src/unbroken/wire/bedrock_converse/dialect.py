@@ -24,9 +24,9 @@ from unbroken.events import (
 )
 from unbroken.messages import Request
 from unbroken.response import Choice, Response
-from unbroken.wire import aws_eventstream
-from unbroken.wire.bedrock_request import body_of, request_in
-from unbroken.wire.bedrock_stream import (
+from unbroken.wire import eventstream
+from unbroken.wire.bedrock_converse.request import body_of, request_in
+from unbroken.wire.bedrock_converse.stream import (
     DIALECT,
     FINISH,
     ConverseReader,
@@ -37,7 +37,7 @@ from unbroken.wire.bedrock_stream import (
     word_for,
 )
 from unbroken.wire.codec import Codec
-from unbroken.wire.refusals import UNREADABLE, refusal
+from unbroken.wire.error_body import UNREADABLE, parse_error
 
 _encode = msgspec.json.Encoder().encode
 
@@ -132,7 +132,7 @@ class BedrockConverse(Struct, frozen=True):
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error an HTTP status stands for; its name comes in a header."""
-        error = refusal(body, status, headers)
+        error = parse_error(body, status, headers)
         named = headers.get("x-amzn-errortype", "").partition(":")[0]
         error.code = named or error.code
         return error
@@ -174,8 +174,8 @@ def _content(choice: Choice) -> list[dict[str, Any]]:
 
 
 CODEC = Codec(
-    aws_eventstream.EventStreamDecoder,
-    aws_eventstream.encode,
+    eventstream.EventStreamDecoder,
+    eventstream.encode,
     BedrockConverse(),
-    aws_eventstream.CONTENT_TYPE,
+    eventstream.CONTENT_TYPE,
 )

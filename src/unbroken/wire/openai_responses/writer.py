@@ -25,7 +25,7 @@ from unbroken.events import (
     Usage,
 )
 from unbroken.wire.codec import Frame, TableWriter
-from unbroken.wire.openai_chat_words import error_body
+from unbroken.wire.openai_chat.vocabulary import error_body
 
 _encode = msgspec.json.Encoder().encode
 

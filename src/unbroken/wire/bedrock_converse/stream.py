@@ -30,8 +30,8 @@ from unbroken.events import (
 )
 from unbroken.ready import ready
 from unbroken.wire.codec import Frame, TableWriter
-from unbroken.wire.refusals import UNREADABLE, refusal
-from unbroken.wire.spoiled import pass_over
+from unbroken.wire.error_body import UNREADABLE, parse_error
+from unbroken.wire.malformed import recover_or_skip
 
 DIALECT = "bedrock"
 _encode = msgspec.json.Encoder().encode
@@ -138,7 +138,7 @@ def word_for(reason: FinishReason, raw: str) -> str:
 def failure(kind: str, body: bytes) -> ProviderError:
     """The error that an exception frame stands for. A broken model stream may be asked again."""
     status = EXCEPTIONS.get(kind, 500)
-    said = refusal(body, status)
+    said = parse_error(body, status)
     wanted = ServerError if status == 424 else type(said)
     return wanted(said.message, status=status, code=kind, body=body)
 
@@ -172,7 +172,7 @@ class ConverseReader:
             try:
                 self._one(kind, frame.data, out)
             except UNREADABLE:
-                pass_over(self, frame, out)
+                recover_or_skip(self, frame, out)
             if self.done:
                 return
 

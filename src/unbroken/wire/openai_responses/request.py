@@ -26,7 +26,7 @@ from unbroken.messages import (
     tools_from,
 )
 from unbroken.ready import ready
-from unbroken.wire.refusals import UNREADABLE
+from unbroken.wire.error_body import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
 

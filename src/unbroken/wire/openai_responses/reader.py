@@ -30,8 +30,8 @@ from unbroken.events import (
     UsageReport,
 )
 from unbroken.wire.codec import Frame
-from unbroken.wire.refusals import UNREADABLE, refusal
-from unbroken.wire.spoiled import pass_over
+from unbroken.wire.error_body import UNREADABLE, parse_error
+from unbroken.wire.malformed import recover_or_skip
 
 
 class _InputDetails(Struct, gc=False):
@@ -171,7 +171,7 @@ class ResponsesReader:
                 self._one(frame, out)
             except (*UNREADABLE, TypeError):
                 del out[before:]
-                pass_over(self, frame, out)
+                recover_or_skip(self, frame, out)
             if self.done or self.error is not None:
                 return
 
@@ -277,5 +277,5 @@ def ending(answer: Answer, *, called: bool) -> list[Event]:
 
 def _failure(data: bytes, said: _Said) -> ProviderError:
     if said.response is not None and said.response.error is not None:
-        return refusal(msgspec.json.encode({"error": said.response.error}))
-    return refusal(data)
+        return parse_error(msgspec.json.encode({"error": said.response.error}))
+    return parse_error(data)

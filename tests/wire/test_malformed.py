@@ -11,7 +11,7 @@ from unbroken.messages import Request, messages_from
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import SimulatorTransport
 from unbroken.wire import anthropic_messages, openai_chat, openai_responses
-from unbroken.wire.spoiled import well_formed
+from unbroken.wire.malformed import repair_surrogates
 
 REQUEST = Request(model="m", messages=messages_from("Hi"))
 HALVES = [r"a \ud83d", r"\ude00 b"]
@@ -56,9 +56,9 @@ def test_half_a_character_costs_that_character_and_no_more(dialect):
 
 
 def test_a_pair_within_one_event_is_a_character():
-    assert json.loads(well_formed(rb'"\ud83d\ude00 \ud83d"')) == "\U0001f600 \ufffd"
-    assert well_formed(rb'"\ud83d') is None
-    assert well_formed(b'"plain"') is None
+    assert json.loads(repair_surrogates(rb'"\ud83d\ude00 \ud83d"')) == "\U0001f600 \ufffd"
+    assert repair_surrogates(rb'"\ud83d') is None
+    assert repair_surrogates(b'"plain"') is None
 
 
 def call(arguments):

@@ -20,8 +20,8 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
-from unbroken.wire.anthropic_other import kept
-from unbroken.wire.anthropic_words import error_body, message_body, usage_to, word_for
+from unbroken.wire.anthropic_messages.passthrough import kept
+from unbroken.wire.anthropic_messages.vocabulary import error_body, message_body, usage_to, word_for
 from unbroken.wire.codec import Frame, TableWriter
 
 _encode = msgspec.json.Encoder().encode
