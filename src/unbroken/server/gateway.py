@@ -42,12 +42,12 @@ from unbroken.metrics import prices
 from unbroken.metrics.answered import Answered, Observer, tell
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
-from unbroken.server.feed import STRAIGHT, Feed
 from unbroken.server.keys import Allowance, Caller, Keys, user
-from unbroken.server.log import REQUEST_ID, Logged, request_id, write_answer
+from unbroken.server.log import REQUEST_ID, AccessLogMiddleware, log_answer, request_id
 from unbroken.server.origin import Guarded
-from unbroken.server.produce import Outcome
-from unbroken.server.records import Asked, OnDisconnect, asked_from, asked_to
+from unbroken.server.producer import Result
+from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
+from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import Settings
 from unbroken.server.wishes import wishes_of
 from unbroken.stores import registry
@@ -119,7 +119,7 @@ class Gateway:
         self._app.state.gateway = self
         keys = self.keys if authenticate is None else None
         self.guard = Guarded(self._app, keys, self.settings.cors)
-        self._logged = Logged(self.guard)
+        self._logged = AccessLogMiddleware(self.guard)
         self._starting = asyncio.Lock()
         self._started = False
         self._beginning = 0
@@ -129,7 +129,7 @@ class Gateway:
         """ASGI."""
         if scope["type"] != "lifespan" and not self._started:
             await self.__aenter__()
-        scope[STRAIGHT] = send
+        scope[RAW_SEND] = send
         await self._logged(scope, receive, send)
 
     async def __aenter__(self) -> Self:
@@ -184,7 +184,7 @@ class Gateway:
         caller = await self.caller(http)
         wishes, request = wishes_of(request)
         self._check([request.model, *wishes.fallbacks])
-        asked = Asked(
+        asked = AnswerRequest(
             models=[request.model, *wishes.fallbacks],
             request=msgspec.structs.replace(request, include_usage=True),
             created=int(time.time()),
@@ -207,10 +207,10 @@ class Gateway:
             self._beginning -= 1
         return created if created.fresh else await self._same(asked, created)
 
-    async def _same(self, asked: Asked, created: Created) -> Created:
+    async def _same(self, asked: AnswerRequest, created: Created) -> Created:
         """What was begun with this key, if it is what is asked now."""
         first = (await self.answers.store.read(created.stream.id, limit=1)).records[0]
-        if not asked_from(first.data).same(asked_from(asked_to(asked))):
+        if not decode_request(first.data).same(decode_request(encode_request(asked))):
             said = "this Idempotency-Key has been used for another question"
             raise BadRequest(said, status=422, code="idempotency_key_reused")
         return created
@@ -232,9 +232,11 @@ class Gateway:
             said = f"{self.settings.max_streams} answers are under way here, and no more may be"
             raise Overloaded(said, status=503, code="too_many_streams", retry_after=1.0)
 
-    def feed(self, source: AsyncGenerator[bytes, None], stream: str) -> Feed:
+    def feed(self, source: AsyncGenerator[bytes, None], stream: str) -> StreamResponse:
         """The response that sends what is read of a stream."""
-        return Feed(source, headers={STREAM_HEADER: stream}, heartbeat=self.settings.heartbeat)
+        return StreamResponse(
+            source, headers={STREAM_HEADER: stream}, heartbeat=self.settings.heartbeat
+        )
 
     async def owned(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""
@@ -270,7 +272,7 @@ class Gateway:
         found = [*self.client.routes, *configured(environment()), "sim/demo"]
         return self.settings.models or list(dict.fromkeys(found))
 
-    async def _told(self, asked: Asked, stream: str, outcome: Outcome) -> None:
+    async def _told(self, asked: AnswerRequest, stream: str, outcome: Result) -> None:
         """An answer is over."""
         told = Answered(
             model=asked.models[0],
@@ -282,7 +284,7 @@ class Gateway:
             traceparent=asked.traceparent,
         )
         tell(self._observers, told)
-        write_answer(asked, stream, told, content=self.settings.log_content)
+        log_answer(asked, stream, told, content=self.settings.log_content)
         if asked.owner and self._authenticate is None:
             await self.keys.note_answer(asked.owner, outcome.final.usage, outcome.final.cost)
 
@@ -303,7 +305,7 @@ def too_large(most: int) -> BadRequest:
     return BadRequest(said, status=413, code="request_too_large")
 
 
-def _labels(asked: Asked) -> dict[str, str]:
+def _labels(asked: AnswerRequest) -> dict[str, str]:
     """What an answer is found by: its model, and how the question begins."""
     said = [m.text for m in asked.request.messages if m.role == "user"]
     return {"model": asked.models[0], "question": said[-1][:200] if said else ""}

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from unbroken.events import Event
-from unbroken.server.records import Final
+from unbroken.server.records import Outcome
 
 Json = dict[str, Any]
 
@@ -159,9 +159,9 @@ def _ref(name: str) -> Json:
 def _schemas() -> Json:
     """Our own words; events and ends are described from their types."""
     (events, _), found = msgspec.json.schema_components(
-        [list[Event], Final], ref_template="#/components/schemas/{name}"
+        [list[Event], Outcome], ref_template="#/components/schemas/{name}"
     )
-    events["description"] = "One frame of the stream; the last one, `event: end`, holds a Final."
+    events["description"] = "One frame of the stream; the last one, `event: end`, holds a Outcome."
     return {**_OURS, "Events": events, **found}
 
 
@@ -199,7 +199,7 @@ _OURS: dict[str, Json] = {
             "reasoning": _TEXT,
             "choices": {"type": "array", "description": "all of them, if `n` is above 1"},
             "usage": {"type": ["object", "null"]},
-            "final": {"anyOf": [{"$ref": "#/components/schemas/Final"}, {"type": "null"}]},
+            "final": {"anyOf": [{"$ref": "#/components/schemas/Outcome"}, {"type": "null"}]},
         },
     },
     "Refusal": {

@@ -28,22 +28,21 @@ from unbroken.errors import (
 from unbroken.events import Notice
 from unbroken.messages import Request
 from unbroken.response import Response
-from unbroken.server.feed import gone
 from unbroken.server.gateway import STREAM_HEADER, gateway_of
-from unbroken.server.live import Batch
 from unbroken.server.log import LOGGER
 from unbroken.server.records import (
-    broken_by,
-    error_of,
-    failure_of,
-    fault_of,
+    Failure,
+    as_unbroken_error,
+    end_error,
 )
+from unbroken.server.responses import wait_for_disconnect
+from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import BEGINNING, Created, End
 from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
 
 Endpoint = Callable[[HttpRequest], Awaitable[HttpResponse]]
-Followed = AsyncGenerator[list[Batch] | End, None]
+Followed = AsyncGenerator[list[RecordBatch] | End, None]
 
 DIGITS = 18
 
@@ -89,8 +88,8 @@ def as_refusal(error: Exception) -> ProviderError:
     if isinstance(error, StoreError):
         return Overloaded(str(error), status=503, code="store_unavailable", retry_after=1.0)
     if not isinstance(error, UnbrokenError):
-        LOGGER.error("a fault of ours", exc_info=error)
-    return error_of(failure_of(fault_of(error)))
+        LOGGER.error("internal_error", exc_info=error)
+    return Failure.from_error(as_unbroken_error(error)).to_error()
 
 
 def refused(error: ProviderError, codec: Codec) -> HttpResponse:
@@ -118,12 +117,12 @@ async def begun(http: HttpRequest, stream: str) -> Followed:
     followed = server.answers.follow(stream, BEGINNING)
     first = asyncio.ensure_future(_first_word(followed))
     await while_there(http, first, server.settings.heartbeat)
-    if first.done() and isinstance(end := first.result(), End) and (error := broken_by(end)):
+    if first.done() and isinstance(end := first.result(), End) and (error := end_error(end)):
         raise error
     return _from(first, followed)
 
 
-async def _first_word(followed: Followed) -> list[Batch] | End:
+async def _first_word(followed: Followed) -> list[RecordBatch] | End:
     """The first thing that a dialect has a word for: it knows none for our notices."""
     while True:
         item = await anext(followed)
@@ -131,7 +130,7 @@ async def _first_word(followed: Followed) -> list[Batch] | End:
             return item
 
 
-async def _from(first: "asyncio.Future[list[Batch] | End]", followed: Followed) -> Followed:
+async def _from(first: "asyncio.Future[list[RecordBatch] | End]", followed: Followed) -> Followed:
     try:
         yield await first
         async for item in followed:
@@ -146,7 +145,7 @@ async def folded(http: HttpRequest, stream: str, choices: int) -> Accumulator:
     fold, followed = Accumulator(choices), gateway_of(http).answers.follow(stream, BEGINNING)
     reading = asyncio.ensure_future(_fold(followed, fold))
     await while_there(http, reading)
-    if error := broken_by(reading.result()):
+    if error := end_error(reading.result()):
         raise error
     return fold
 
@@ -166,7 +165,7 @@ async def while_there(
     """Wait for it, so long at most. If the reader leaves first it is given up, and `left` raised:
     a server hears that somebody has left only where it listens.
     """
-    leaving = asyncio.ensure_future(gone(http.receive))
+    leaving = asyncio.ensure_future(wait_for_disconnect(http.receive))
     both = (awaited, leaving)
     try:
         await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -204,7 +203,7 @@ async def _encoded(
         async for item in followed:
             if not isinstance(item, End):
                 yield codec.encode_all(writer, [event for batch in item for event in batch.events])
-            elif error := broken_by(item):
+            elif error := end_error(item):
                 yield b"".join(map(codec.encode_frame, writer.fail(error)))
     finally:
         await followed.aclose()

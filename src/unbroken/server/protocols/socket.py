@@ -23,9 +23,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from unbroken.errors import BadRequest, UnbrokenError
 from unbroken.server.gateway import Gateway, has_ended, too_large
-from unbroken.server.live import Batch
-from unbroken.server.records import LEFT, broken_by
+from unbroken.server.records import DETACHED, end_error
 from unbroken.server.speak import DIGITS, as_refusal
+from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import End
 from unbroken.wire.openai_chat.dialect import CODEC
 
@@ -129,12 +129,12 @@ class _Conversation:
         finally:
             await followed.aclose()
 
-    async def _pass_on(self, stream: str, item: list[Batch] | End) -> None:
+    async def _pass_on(self, stream: str, item: list[RecordBatch] | End) -> None:
         if isinstance(item, list):
             for batch in item:
                 told = {"type": "events", "stream": stream, "offset": batch.offset}
                 await self._say({**told, "events": Raw(batch.data)})
-        elif item.state == LEFT and (error := broken_by(item)):
+        elif item.state == DETACHED and (error := end_error(item)):
             await self._refuse(Wish("follow", stream=stream), error)
         else:
             final = Raw(item.final or b"{}")

@@ -17,9 +17,9 @@ from starlette.routing import Route
 from unbroken.client._plan import OF_THE_CALL, Models, Parameters, request_from
 from unbroken.errors import BadRequest, LocalProtocolError
 from unbroken.messages import Prompt, Request, Text, messages_from
-from unbroken.server.feed import STREAMING
 from unbroken.server.gateway import Gateway, gateway_of, has_ended
-from unbroken.server.records import LEFT, broken_by
+from unbroken.server.records import DETACHED, end_error
+from unbroken.server.responses import STREAMING
 from unbroken.server.speak import careful, number
 from unbroken.server.sse import Texts, failure
 from unbroken.stores.base import End
@@ -125,9 +125,9 @@ async def _texts(server: Gateway, stream: str, after: int) -> AsyncGenerator[byt
 
 
 def _end(end: End, id: str) -> bytes:
-    if end.state == LEFT:
+    if end.state == DETACHED:
         return b""  # the body just ends, as after any cut, and browsers come back
-    error = broken_by(end)
+    error = end_error(end)
     told = b"" if error is None else failure(error)
     return told + sse.encode(Frame(b"[DONE]", id=id))
 

@@ -25,9 +25,9 @@ from unbroken.errors import BadRequest
 from unbroken.messages import message_to_chat
 from unbroken.response import Choice
 from unbroken.server.gateway import Gateway, gateway_of, has_ended
-from unbroken.server.live import Batch
-from unbroken.server.records import LEFT, asked_from, final_from, is_whole
+from unbroken.server.records import DETACHED, decode_outcome, decode_request, is_complete
 from unbroken.server.speak import careful, number
+from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import Search, StreamInfo
 from unbroken.wire import sse
 from unbroken.wire.codec import Frame
@@ -105,13 +105,13 @@ async def _events(server: Gateway, stream: str, after: int) -> AsyncGenerator[by
             if isinstance(item, list):
                 yield b"".join(_frame(batch) for batch in item)
                 after = item[-1].offset
-            elif item.state != LEFT:  # whose body just ends, as after any cut: readers come back
+            elif item.state != DETACHED:  # there the body just ends, as after any cut
                 yield sse.encode(Frame(item.final or b"{}", event="end", id=str(after + 1)))
     finally:
         await followed.aclose()
 
 
-def _frame(batch: Batch) -> bytes:
+def _frame(batch: RecordBatch) -> bytes:
     return sse.encode(Frame(batch.data, id=str(batch.offset)))
 
 
@@ -132,15 +132,15 @@ async def _poll(server: Gateway, stream: StreamInfo, after: int, seconds: int) -
 async def _whole(server: Gateway, stream: StreamInfo, *, shared: bool) -> dict[str, Any]:
     """The question and the answer so far; of one that is shared no more than its own question."""
     records = await server.answers.records(stream.id)
-    asked = asked_from(records[0])
+    asked = decode_request(records[0])
     said = asked.request.messages
     if shared:
         said = tuple(message for message in said if message.role == "user")[-1:]
     fold = Accumulator(asked.request.n or 1)
     for record in records[1:]:
-        fold.add(Batch(0, record).events)
-    choices = fold.choices(complete=is_whole(stream.end))
-    final = None if stream.end is None else final_from(stream.end.final)
+        fold.add(RecordBatch(0, record).events)
+    choices = fold.choices(complete=is_complete(stream.end))
+    final = None if stream.end is None else decode_outcome(stream.end.final)
     return {
         **_shown(stream),
         "offset": len(records),
