@@ -28,8 +28,8 @@ from typing import Any, Protocol
 
 from unbroken.client._async import AsyncStream
 from unbroken.errors import UnbrokenError
-from unbroken.server.feed import STREAMING, gone
-from unbroken.server.records import error_of, failure_of
+from unbroken.server.records import Failure
+from unbroken.server.responses import STREAMING, wait_for_disconnect
 
 LOGGER = logging.getLogger("unbroken.deploy")
 
@@ -68,7 +68,7 @@ async def texts(stream: AsyncStream, ctx: Context) -> AsyncGenerator[str, None]:
     """
     head, begun = ctx.response, False
     head.headers.update({"content-type": "text/plain; charset=utf-8", **STREAMING})
-    leaving = asyncio.ensure_future(gone(ctx.request.receive))
+    leaving = asyncio.ensure_future(wait_for_disconnect(ctx.request.receive))
     try:
         async with stream:
             pieces = stream.text
@@ -89,7 +89,7 @@ def mark(error: UnbrokenError) -> str:
 
 def _refused(error: UnbrokenError, head: Answering) -> str:
     """A sentence instead of an answer, under the status that fits."""
-    refusal = error_of(failure_of(error))
+    refusal = Failure.from_error(error).to_error()
     head.status_code = refusal.status or 502
     if refusal.retry_after is not None:
         head.headers["retry-after"] = str(math.ceil(refusal.retry_after))  # RFC 9110, 10.2.3
@@ -97,7 +97,7 @@ def _refused(error: UnbrokenError, head: Answering) -> str:
 
 
 async def _unless(leaving: asyncio.Future[None], piece: Awaitable[str | None]) -> str | None:
-    """The piece when it comes; None if the reader has gone, and nothing is read any more."""
+    """Return the piece, or None if the reader disconnects first; the read is then cancelled."""
     reading = asyncio.ensure_future(piece)
     try:
         await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
