@@ -39,7 +39,7 @@ from unbroken.errors import (
 )
 from unbroken.messages import Request
 from unbroken.metrics import prices
-from unbroken.metrics.answered import Answered, Observer, tell
+from unbroken.metrics.answered import Answered, Observer, notify
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
 from unbroken.server.csrf import CrossOriginGuard
@@ -283,7 +283,7 @@ class Gateway:
             request=asked.request,
             traceparent=asked.traceparent,
         )
-        tell(self._observers, told)
+        notify(self._observers, told)
         log_answer(asked, stream, told, content=self.settings.log_content)
         if asked.owner and self._authenticate is None:
             await self.keys.note_answer(asked.owner, outcome.final.usage, outcome.final.cost)
