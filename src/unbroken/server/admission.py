@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Collection, Generator, Mapping, Sequence
 
-from unbroken.client._plan import configured, default_model
+from unbroken.client._plan import configured
 from unbroken.errors import BadRequest, ConfigurationError, NotFound, RateLimited
 from unbroken.providers.registry import resolve
 from unbroken.server.settings import Settings
@@ -28,12 +28,12 @@ class Models:
     """The models of one gateway. `routes` are names of the operator's; `env` may hold keys."""
 
     def __init__(self, settings: Settings, routes: Collection[str], env: Mapping[str, str]) -> None:
-        self._listed, self._routes = settings.models, frozenset(routes)
+        self._listed, self._routes = settings.models, list(routes)
         self._open = settings.simulator == "open"
         self._configured = configured(env)
-        self.default = (self._listed or [default_model(env)])[0]
-        nothing_else = not (self._configured or self._routes)
-        self._simulator = self._open or nothing_else or _is_simulated(self.default)
+        chosen = [*self._listed, env.get("UNBROKEN_MODEL", ""), *self._configured, *routes]
+        self.default = next(filter(None, chosen), SIMULATOR)
+        self._simulator = self._open or _is_simulated(self.default)
 
     def names(self) -> list[str]:
         """The names that `model` may have: those that are listed, or routes and defaults."""
@@ -73,7 +73,7 @@ class Models:
 
 def _is_simulated(model: str) -> bool:
     with contextlib.suppress(ConfigurationError):
-        return resolve(model.partition("?")[0])[0].name == "sim"
+        return resolve(model)[0].name == "sim"
     return False
 
 
