@@ -178,7 +178,7 @@ def test_a_request_is_the_same_both_ways(name):
 
     back = dialect.decode_request(dialect.encode_request(request))
 
-    assert [plain(m) for m in back.messages] == [plain(m) for m in CONVERSATION]
+    assert parts(back.messages) == parts(CONVERSATION)
     assert [(t.name, t.description, t.parameters) for t in back.tools] == [
         (t.name, t.description, t.parameters) for t in request.tools
     ]
@@ -187,9 +187,9 @@ def test_a_request_is_the_same_both_ways(name):
     assert back.native.data["service_tier"] == "flex"
 
 
-def plain(message):
-    """The parts; a tool's results stand in the user's turn at Anthropic."""
-    return message.parts
+def parts(messages):
+    """All of them; a tool's results stand in the user's turn at Anthropic."""
+    return [part for message in messages for part in message.parts]
 
 
 def test_a_tool_that_failed_is_told_where_there_is_a_word_for_it():
