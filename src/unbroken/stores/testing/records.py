@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from unbroken import errors
-from unbroken.stores._contract_tools import (
+from unbroken.stores.testing.tools import (
     DONE,
     SOON,
     Broken,

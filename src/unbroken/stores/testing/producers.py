@@ -3,7 +3,7 @@
 import asyncio
 
 from unbroken import errors
-from unbroken.stores._contract_tools import DONE, SOON, Hands, data_of, equal, lease_of, refused
+from unbroken.stores.testing.tools import DONE, SOON, Hands, data_of, equal, lease_of, refused
 from unbroken.stores.base import Ack, Factory, NewStream, Search, Store
 
 # Readers elsewhere
