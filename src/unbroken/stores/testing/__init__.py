@@ -1,16 +1,16 @@
-"""The behaviour that every store shows, as checks to be run on any of them.
+"""The behaviour of every store, as checks that run on any of them.
 
-    await contract.run(lambda clock: MyStore(..., clock=clock))
+    await testing.run(lambda clock: MyStore(..., clock=clock))
 
 or one by one: each of `CHECKS` is an async function that takes such a factory, and raises Broken
-if the store does otherwise. The factory is called once a check and gives a store on empty
-ground. The clock belongs to the check, which turns it on; only leases, ages and times of streams
+if the store behaves otherwise. The factory is called once a check and returns an empty store. The
+clock belongs to the check, which sets it; only heartbeats, windows, ages and times of streams
 may follow it: waiting takes real time. No test framework is needed.
 """
 
 from collections.abc import Awaitable, Callable
 
-from unbroken.stores.testing import producers, records
+from unbroken.stores.testing import counters, lists, producers, records, scale
 from unbroken.stores.testing.tools import Broken
 from unbroken.stores.base import Factory
 
@@ -18,7 +18,7 @@ Check = Callable[[Factory], Awaitable[None]]
 
 CHECKS: tuple[Check, ...] = tuple(
     check
-    for part in (_contract_records, _contract_producers)
+    for part in (records, producers, counters, lists, scale)
     for name, check in vars(part).items()
     if name.startswith("check_")
 )
