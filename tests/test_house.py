@@ -41,7 +41,7 @@ LAZY = {
 }
 WAITING = {"asyncio", "socket", "time", "random", "threading", "ssl", "select", "http", "urllib3"}
 WAITING |= {"aiohttp", "requests", "httpx", "secrets", "uuid", "datetime"}
-SANS_IO = ("wire/", "engine/", *(f"simulator/{n}.py" for n in ("scenario", "player", "prose")))
+SANS_IO = ("wire/", "engine/", *(f"simulator/{n}.py" for n in ("scenario", "player", "fake_text")))
 BANNED = {"utils", "helpers", "manager", "handler", "types", "http", "common"}
 SDKS = {"openai", "anthropic", "boto3", "google", "mistralai", "litellm"}
 

@@ -33,7 +33,7 @@ class Operation(Struct, frozen=True):
     open: bool = False  # asked without a key
 
 
-_WISHES = {
+_OPTIONS = {
     "on_disconnect": "keep, cancel or grace: what becomes of the answer without readers",
     "grace": "seconds that it waits for one",
 }
@@ -56,7 +56,7 @@ OPERATIONS = (
     Operation("get", "/v1/models/{name:path}", "One of these names; 404 for others", "Dialects"),
     Operation("get", "/stream", "One question, one answer, for EventSource and curl", "Browsers",
               query={"prompt": "the question", "model": "who is asked", "system": "system prompt",
-                     "fallback": "who stands in; may be repeated", **_WISHES,
+                     "fallback": "who stands in; may be repeated", **_OPTIONS,
                      "last_event_id": "ID.OFFSET, for a page that was loaded anew"},
               answers={_SSE: "the text; ids are offsets for Last-Event-ID; [DONE] at the end"}),
     Operation("post", "/v1/streams", "Start an answer; the same Idempotency-Key, the same answer",

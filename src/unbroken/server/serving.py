@@ -18,10 +18,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from unbroken.errors import ConfigurationError
+from unbroken.server.csrf import is_loopback
 from unbroken.server.gateway import Gateway
 from unbroken.server.keys import Allowance, Keys
 from unbroken.server.log import configure_logging
-from unbroken.server.origin import is_loopback
 from unbroken.server.settings import Settings
 from unbroken.stores import registry
 

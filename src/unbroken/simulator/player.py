@@ -27,9 +27,9 @@ from unbroken.events import (
 )
 from unbroken.messages import Message, Request, Text, ToolResult, ToolUse
 from unbroken.response import Choice, ChoiceLogprobs, Response, ToolCall
-from unbroken.simulator import prose, schemaplay, toolplay
-from unbroken.simulator.dice import Dice
+from unbroken.simulator import fake_json, fake_text, fake_tools
 from unbroken.simulator.faults import FAULTS
+from unbroken.simulator.rng import Rng
 from unbroken.simulator.scenario import Fault, Scenario, pace_of
 from unbroken.simulator.steps import JSON, SIMULATED, End, Head, Send, Step, Wait, refuse
 from unbroken.wire.codec import Codec, Frame
@@ -68,8 +68,8 @@ class _Part(Struct):
 
 
 def _id(request: Request, scenario: Scenario) -> str:
-    dice = Dice(f"{scenario.seed}{request.model}{_prompt(request)}")
-    return f"sim-{int(dice.roll() * 16**12):012x}"
+    rng = Rng(f"{scenario.seed}{request.model}{_prompt(request)}")
+    return f"sim-{int(rng.random() * 16**12):012x}"
 
 
 def _prompt(request: Request) -> str:
@@ -97,15 +97,15 @@ def _parts(request: Request, scenario: Scenario) -> list[_Part]:
 
 
 def _part(request: Request, scenario: Scenario, index: int) -> _Part:
-    calls = toolplay.calls(request, Dice(f"{scenario.seed}{_prompt(request)}"))
+    calls = fake_tools.calls(request, Rng(f"{scenario.seed}{_prompt(request)}"))
     if calls:
         return _call_part(calls, index)
     seed = f"{request.seed or scenario.seed}/{request.model}/{index}/{_prompt(request)}"
     full = scenario.text
     if full is None:
-        full = schemaplay.document(request, Dice(seed))
+        full = fake_json.document(request, Rng(seed))
     if full is None:
-        full = prose.answer(_question(request), seed, scenario.tokens)
+        full = fake_text.answer(_question(request), seed, scenario.tokens)
     return _text_part(request, _rest(full, request.partial_turn, scenario), index)
 
 
@@ -114,26 +114,28 @@ def _rest(full: str, begun: str, scenario: Scenario) -> str:
     if not begun or scenario.prefill == "echo":
         return full
     if scenario.prefill == "other":
-        return full[: len(begun) * 2 // 3] + prose.answer("something else", begun, scenario.tokens)
+        return full[: len(begun) * 2 // 3] + fake_text.answer(
+            "something else", begun, scenario.tokens
+        )
     # what another model began is gone on with, too: from where one's own answer would be by then
     rest = full.removeprefix(begun) if full.startswith(begun) else full[len(begun) :] or "."
     if scenario.prefill == "again":
-        rest = "".join(prose.pieces(begun)[-4:]) + rest
+        rest = "".join(fake_text.pieces(begun)[-4:]) + rest
     return rest
 
 
 def _text_part(request: Request, text: str, index: int) -> _Part:
     finish: FinishReason = "stop"
     ends = [at for word in request.stop or () if word and (at := text.find(word)) >= 0]
-    cut = prose.pieces(text[: min(ends)] if ends else text)
+    cut = fake_text.pieces(text[: min(ends)] if ends else text)
     if request.max_tokens is not None and len(cut) > request.max_tokens:
         cut, finish = cut[: request.max_tokens], "length"
     events: list[Event] = [TextDelta(piece, index) for piece in cut]
     if request.logprobs:
         events = [each for event in events for each in (event, _likely(event, request))]
     if "reason" in request.model:
-        thoughts = prose.pieces(
-            f"The question is about {prose.pieces(text)[0].strip()}. Let me see."
+        thoughts = fake_text.pieces(
+            f"The question is about {fake_text.pieces(text)[0].strip()}. Let me see."
         )
         events = [*(ReasoningDelta(piece, index) for piece in thoughts), *events]
     tokens = sum(type(event) is not Logprobs for event in events)
@@ -143,8 +145,8 @@ def _text_part(request: Request, text: str, index: int) -> _Part:
 def _likely(event: Event, request: Request) -> Logprobs:
     """How sure the simulated model was of a piece: it seldom hesitates."""
     assert isinstance(event, TextDelta)
-    dice = Dice(f"logprob{event.text}")
-    logprob = -(dice.roll() ** 3)
+    rng = Rng(f"logprob{event.text}")
+    logprob = -(rng.random() ** 3)
     words = [event.text, event.text.upper(), event.text.lower(), "…"]
     top = [TokenLogprob(w, logprob - at, tuple(w.encode())) for at, w in enumerate(words)]
     kept = tuple(top[: request.top_logprobs or 0])
@@ -156,13 +158,13 @@ def _call_part(calls: list[ToolUse], index: int) -> _Part:
     events: list[Event] = []
     for number, call in enumerate(calls):
         events.append(ToolCallStart(number, call.id, call.name, index))
-        cut = prose.pieces(call.arguments)
+        cut = fake_text.pieces(call.arguments)
         events.extend(ToolCallDelta(number, piece, index) for piece in cut)
     return _Part(events, len(events), "tool_calls")
 
 
 def _usage(request: Request, parts: list[_Part]) -> Usage:
-    asked = sum(len(prose.pieces(_said(message))) for message in request.messages)
+    asked = sum(len(fake_text.pieces(_said(message))) for message in request.messages)
     reasoning = sum(type(event) is ReasoningDelta for part in parts for event in part.events)
     written = sum(part.tokens for part in parts)
     return Usage(input_tokens=asked, output_tokens=written, reasoning_tokens=reasoning)
@@ -171,8 +173,8 @@ def _usage(request: Request, parts: list[_Part]) -> Usage:
 def _waits(request: Request, scenario: Scenario) -> tuple[float, float]:
     """Seconds to the first token and between tokens."""
     pace = pace_of(request.model)
-    dice = Dice(f"pace{scenario.seed}{_prompt(request)}")
-    first = pace.first(dice) if scenario.ttft is None else scenario.ttft
+    rng = Rng(f"pace{scenario.seed}{_prompt(request)}")
+    first = pace.first(rng) if scenario.ttft is None else scenario.ttft
     rate = pace.tps if scenario.tps is None else scenario.tps
     return first, (1 / rate if rate > 0 else 0.0)
 

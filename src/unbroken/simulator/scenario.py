@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from unbroken.errors import BadRequest
 from unbroken.ready import ready
-from unbroken.simulator.dice import Dice
+from unbroken.simulator.rng import Rng
 
 Kind = Literal[
     "status",
@@ -85,10 +85,10 @@ class Pace(Struct, frozen=True):
     p95: float
     tps: float
 
-    def first(self, dice: Dice) -> float:
+    def first(self, rng: Rng) -> float:
         """A first-token time from the log-normal curve through both percentiles."""
         sigma = math.log(self.p95 / self.p50) / 1.6449  # the 95th percentile of a normal curve
-        return self.p50 * math.exp(sigma * dice.normal())
+        return self.p50 * math.exp(sigma * rng.normal())
 
 
 # The published table of the streaming guide that many start from, and our own default.

@@ -18,9 +18,15 @@ from unbroken.errors import BadRequest, OffsetUnknown
 from unbroken.events import Event, MessageStart
 from unbroken.messages import Request
 from unbroken.response import Response
+from unbroken.server.endpoints import (
+    Followed,
+    collect,
+    parse_int,
+    wait_first_event,
+    with_error_handling,
+)
 from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
 from unbroken.server.records import DETACHED, decode_events, decode_request, end_error, is_complete
-from unbroken.server.speak import Followed, begun, careful, folded, number
 from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import BEGINNING, End, StreamInfo
 from unbroken.wire.codec import Frame, FrameWriter
@@ -29,7 +35,7 @@ from unbroken.wire.openai_responses.dialect import CODEC
 _numbered = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-@careful
+@with_error_handling
 async def _create(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     asked = CODEC.dialect.decode_request(await server.body(http))
@@ -42,10 +48,10 @@ async def _create(http: HttpRequest) -> HttpResponse:
     )
     stream = created.stream
     if asked.stream:
-        followed = await (_followed if background else begun)(http, stream.id)
+        followed = await (_followed if background else wait_first_event)(http, stream.id)
         return server.feed(_events(followed, stream, asked, -1), stream.id)
     if not background:
-        await folded(http, stream.id, 1)
+        await collect(http, stream.id, 1)
         stream = await server.answers.store.info(stream.id)
     return await _object(server, stream)
 
@@ -68,7 +74,7 @@ async def _followed(http: HttpRequest, stream: str) -> Followed:
     return gateway_of(http).answers.follow(stream, BEGINNING)
 
 
-@careful
+@with_error_handling
 async def _retrieve(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.readable(http, http.path_params["id"])
@@ -91,7 +97,7 @@ def _asked(record: bytes) -> Request:
 def _seen(http: HttpRequest, stream: StreamInfo, asked: Request, records: list[bytes]) -> int:
     """The number that the reader has seen last, -1 for none. OffsetUnknown if it never was."""
     said = http.query_params.get("starting_after", "-1")
-    seen = -1 if said == "-1" else number(said)
+    seen = -1 if said == "-1" else parse_int(said)
     writer = CODEC.dialect.writer(asked, int(stream.created))
     parts: list[list[RecordBatch] | End] = [[RecordBatch(0, record)] for record in records]
     parts += [] if stream.end is None else [stream.end]
@@ -100,7 +106,7 @@ def _seen(http: HttpRequest, stream: StreamInfo, asked: Request, records: list[b
     return seen
 
 
-@careful
+@with_error_handling
 async def _cancel(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])

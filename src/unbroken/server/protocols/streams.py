@@ -24,9 +24,9 @@ from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import BadRequest
 from unbroken.messages import message_to_chat
 from unbroken.response import Choice
-from unbroken.server.gateway import Gateway, gateway_of, has_ended
+from unbroken.server.endpoints import parse_int, with_error_handling
+from unbroken.server.gateway import Gateway, gateway_of, is_exhausted
 from unbroken.server.records import DETACHED, decode_outcome, decode_request, is_complete
-from unbroken.server.speak import careful, number
 from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import Search, StreamInfo
 from unbroken.wire import sse
@@ -40,7 +40,7 @@ def _json(body: Any, status: int = 200) -> HttpResponse:
     return HttpResponse(_encode(body), status, media_type="application/json")
 
 
-@careful
+@with_error_handling
 async def _start(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     asked = CODEC.dialect.decode_request(await server.body(http))
@@ -48,7 +48,7 @@ async def _start(http: HttpRequest) -> HttpResponse:
     return _json(_shown(created.stream), 201 if created.fresh else 200)
 
 
-@careful
+@with_error_handling
 async def _list(http: HttpRequest) -> HttpResponse:
     server, query = gateway_of(http), http.query_params
     closed = _CLOSED.get(query.get("closed", ""), "wrong")
@@ -68,13 +68,13 @@ async def _list(http: HttpRequest) -> HttpResponse:
 _CLOSED: dict[str, bool | None] = {"": None, "true": True, "false": False}
 
 
-@careful
+@with_error_handling
 async def _get(http: HttpRequest) -> HttpResponse:
     server, query = gateway_of(http), http.query_params
     stream = await server.readable(http, http.path_params["id"])
     after = _number(http.headers.get("last-event-id") or query.get("after")) or 0
     if "text/event-stream" in http.headers.get("accept", ""):
-        if has_ended(stream, after):
+        if is_exhausted(stream, after):
             return HttpResponse(status_code=204)  # a browser would ask for ever
         return server.feed(_events(server, stream.id, after), stream.id)
     if "wait" in query or "after" in query:
@@ -82,7 +82,7 @@ async def _get(http: HttpRequest) -> HttpResponse:
     return _json(await _whole(server, stream, shared="token" in query))
 
 
-@careful
+@with_error_handling
 async def _stop(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
@@ -90,7 +90,7 @@ async def _stop(http: HttpRequest) -> HttpResponse:
     return _json(_shown(await server.answers.store.info(stream.id)))
 
 
-@careful
+@with_error_handling
 async def _share(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
@@ -175,7 +175,7 @@ def _shown(stream: StreamInfo) -> dict[str, Any]:
 
 
 def _number(text: str | None) -> int | None:
-    return number(text) if text else None
+    return parse_int(text) if text else None
 
 
 routes = [

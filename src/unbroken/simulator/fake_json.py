@@ -6,7 +6,7 @@ import msgspec
 
 from unbroken.messages import Request
 from unbroken.schema import Schema, resolved
-from unbroken.simulator.dice import Dice
+from unbroken.simulator.rng import Rng
 
 _DEEP = 4
 """Levels after which lists stay empty and choices end, for schemas may contain themselves."""
@@ -32,7 +32,7 @@ _FORMATS = {
 }
 
 
-def document(request: Request, dice: Dice) -> str | None:
+def document(request: Request, rng: Rng) -> str | None:
     """The answer as JSON text, if the request asks for one."""
     wanted = request.response_format or {}
     if wanted.get("type") == "json_object":
@@ -40,17 +40,17 @@ def document(request: Request, dice: Dice) -> str | None:
     if wanted.get("type") != "json_schema":
         return None
     schema = (wanted.get("json_schema") or {}).get("schema") or {}
-    return msgspec.json.encode(value(schema, "value", dice)).decode()
+    return msgspec.json.encode(value(schema, "value", rng)).decode()
 
 
-def value(schema: Schema, name: str, dice: Dice) -> Any:
+def value(schema: Schema, name: str, rng: Rng) -> Any:
     """Something that the schema allows; `name` is what it is called."""
-    return _Player(schema, dice).value(schema, name, 0)
+    return _Player(schema, rng).value(schema, name, 0)
 
 
 class _Player:
-    def __init__(self, root: Schema, dice: Dice) -> None:
-        self._root, self._dice = root, dice
+    def __init__(self, root: Schema, rng: Rng) -> None:
+        self._root, self._rng = root, rng
         self._made = 0
 
     def value(self, schema: Schema, name: str, deep: int) -> Any:
@@ -61,7 +61,7 @@ class _Player:
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
-            return self._dice.pick(schema["enum"])
+            return self._rng.pick(schema["enum"])
         options = schema.get("anyOf") or schema.get("oneOf")
         if options:
             return self.value(self._choose(options, deep), name, deep + 1)
@@ -88,15 +88,15 @@ class _Player:
     def _integer(self, schema: Schema, _name: str, _deep: int) -> int:
         low = int(schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1))
         high = int(schema.get("maximum", schema.get("exclusiveMaximum", low + 9) - 1))
-        return low + self._dice.below(max(1, high - low + 1))
+        return low + self._rng.below(max(1, high - low + 1))
 
     def _number(self, schema: Schema, _name: str, _deep: int) -> float:
         low = _bound(schema, "minimum", "exclusiveMinimum", 0)
         high = _bound(schema, "maximum", "exclusiveMaximum", low + 25)
-        return low + (high - low) * (1 + self._dice.below(98)) / 100
+        return low + (high - low) * (1 + self._rng.below(98)) / 100
 
     def _boolean(self, _schema: Schema, _name: str, _deep: int) -> bool:
-        return self._dice.roll() < 0.5
+        return self._rng.random() < 0.5
 
     def _null(self, _schema: Schema, _name: str, _deep: int) -> None:
         return None

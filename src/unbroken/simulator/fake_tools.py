@@ -5,13 +5,13 @@ import re
 import msgspec
 
 from unbroken.messages import Request, Tool, ToolUse
-from unbroken.simulator import schemaplay
-from unbroken.simulator.dice import Dice
+from unbroken.simulator import fake_json
+from unbroken.simulator.rng import Rng
 
 _WORD = re.compile(r"[a-z]{3,}")
 
 
-def calls(request: Request, dice: Dice) -> list[ToolUse]:
+def calls(request: Request, rng: Rng) -> list[ToolUse]:
     """The calls this request leads to: forced ones, or those whose words the question uses."""
     choice = request.tool_choice
     mode = "auto" if choice is None else choice.mode
@@ -23,7 +23,7 @@ def calls(request: Request, dice: Dice) -> list[ToolUse]:
         fitting = fitting or chosen[:1]
     if request.parallel_tool_calls is False:
         fitting = fitting[:1]
-    return [_call(tool, number, dice) for number, tool in enumerate(fitting)]
+    return [_call(tool, number, rng) for number, tool in enumerate(fitting)]
 
 
 def _answered(request: Request) -> bool:
@@ -39,7 +39,7 @@ def _fits(tool: Tool, question: str) -> bool:
     return any(word in question for word in _WORD.findall(tool.name.lower()) if word != "get")
 
 
-def _call(tool: Tool, number: int, dice: Dice) -> ToolUse:
-    arguments = schemaplay.value(tool.parameters or {"type": "object"}, "value", dice)
-    id = f"call_{int(dice.roll() * 16**8):08x}{number}"
+def _call(tool: Tool, number: int, rng: Rng) -> ToolUse:
+    arguments = fake_json.value(tool.parameters or {"type": "object"}, "value", rng)
+    id = f"call_{int(rng.random() * 16**8):08x}{number}"
     return ToolUse(id, tool.name, msgspec.json.encode(arguments).decode())

@@ -1,6 +1,6 @@
 """The simulated provider's side of the network: paths, dialects, counts, and a log.
 
-The transports and the server all ask `World.answer` what to do; none of them knows a dialect.
+Transports and the HTTP server ask `SimulatedServer.answer` what to do; neither knows a dialect.
 """
 
 import re
@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from unbroken.errors import BadRequest, NotFound, ProviderError
 from unbroken.messages import Request
-from unbroken.simulator.kept import Kept
 from unbroken.simulator.player import play
 from unbroken.simulator.scenario import PACES, Scenario, named, parse
 from unbroken.simulator.steps import JSON, End, Head, Send, Step, refuse
+from unbroken.simulator.stored import StoredResponses
 from unbroken.wire import anthropic_messages, bedrock_converse, openai_chat, openai_responses
 from unbroken.wire.codec import Codec
 
@@ -51,14 +51,14 @@ class Entry(Struct):
     headers: dict[str, str] = {}
 
 
-class World:
+class SimulatedServer:
     """The youngest requests that one simulator has seen, and what it answers to the next."""
 
     def __init__(self, scenarios: Mapping[str, Scenario] | None = None) -> None:
         self.log: list[Entry] = []
         self._scenarios = dict(scenarios or {})
         self._counts: dict[str, int] = {}
-        self._kept = Kept()
+        self._kept = StoredResponses()
 
     def answer(
         self, path: str, headers: Mapping[str, str], body: bytes

@@ -16,7 +16,7 @@ from unbroken.wire.sse import SseDecoder
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Kept:
+class StoredResponses:
     """The answers by id, each as the steps of an undisturbed stream."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ middle of a character is a real one.
 
 import re
 
-from unbroken.simulator.dice import Dice
+from unbroken.simulator.rng import Rng
 
 _KNOWN: dict[str, tuple[str, ...]] = {
     "tcp": (
@@ -60,38 +60,38 @@ def pieces(text: str) -> list[str]:
 
 def answer(prompt: str, seed: str, tokens: int | None) -> str:
     """An answer to the prompt, about `tokens` long; the length is drawn where it is None."""
-    dice = Dice(f"{seed}\n{prompt}")
+    rng = Rng(f"{seed}\n{prompt}")
     wanted = _COUNTED.search(prompt)
     if tokens is None and wanted is not None:
         count = wanted.group(1).lower()
-        return " ".join(_sentences(prompt, dice, _NUMBERS.get(count) or min(int(count), 200)))
-    length = tokens if tokens is not None else 60 + dice.below(120)
-    return _of_length(prompt, dice, length)
+        return " ".join(_sentences(prompt, rng, _NUMBERS.get(count) or min(int(count), 200)))
+    length = tokens if tokens is not None else 60 + rng.below(120)
+    return _of_length(prompt, rng, length)
 
 
-def _of_length(prompt: str, dice: Dice, length: int) -> str:
-    parts: list[str] = [dice.pick(_OPENINGS)]
+def _of_length(prompt: str, rng: Rng, length: int) -> str:
+    parts: list[str] = [rng.pick(_OPENINGS)]
     cut = pieces(parts[0])
     while len(cut) < length:
-        parts.append(_paragraph(prompt, dice, len(parts)))
+        parts.append(_paragraph(prompt, rng, len(parts)))
         cut += pieces("\n\n" + parts[-1])
     return "".join(pieces("\n\n".join(parts))[:length])
 
 
-def _paragraph(prompt: str, dice: Dice, number: int) -> str:
+def _paragraph(prompt: str, rng: Rng, number: int) -> str:
     if number % 3 == 2:
         words = _words(prompt)
-        points = (point.format(a=dice.pick(words), b=dice.pick(words)) for point in _POINTS)
+        points = (point.format(a=rng.pick(words), b=rng.pick(words)) for point in _POINTS)
         return "\n".join(f"- {point}" for point in points)
-    return " ".join(_sentences(prompt, dice, 3 + dice.below(2), known=number == 1))
+    return " ".join(_sentences(prompt, rng, 3 + rng.below(2), known=number == 1))
 
 
-def _sentences(prompt: str, dice: Dice, count: int, *, known: bool = True) -> list[str]:
+def _sentences(prompt: str, rng: Rng, count: int, *, known: bool = True) -> list[str]:
     """What is known of the subject first, then sentences about the prompt's own words."""
     lower = prompt.lower()
     said = [line for key, lines in _KNOWN.items() if known and key in lower for line in lines]
     words = _words(prompt)
-    frames = sorted(_FRAMES, key=lambda _frame: dice.roll())  # each once before any comes again
+    frames = sorted(_FRAMES, key=lambda _frame: rng.random())  # each once before any comes again
     while len(said) < count:
         at = len(said)
         a, b = words[at % len(words)], words[(at + 1) % len(words)]
