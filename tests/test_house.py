@@ -14,7 +14,17 @@ ROOT = SRC.parent.parent
 TESTS = Path(__file__).parent
 
 FLOORS = {
-    1: {"errors", "events", "messages", "partial", "ready", "response", "schema", "structured"},
+    1: {
+        "errors",
+        "events",
+        "messages",
+        "native",
+        "partial",
+        "ready",
+        "response",
+        "schema",
+        "structured",
+    },
     2: {"wire", "transport", "stores", "metrics"},
     3: {"simulator"},
     4: {"providers"},
