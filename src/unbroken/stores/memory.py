@@ -262,7 +262,7 @@ class MemoryStore:
         owned = (log for log in older if owner in {None, log.new.owner})
         found: list[StreamInfo] = []
         for scanned, log in enumerate(owned, 1):
-            if matches(log.info(), search):
+            if matches(search, log.new.labels, closed=log.end is not None):
                 found.append(log.info())
             if len(found) == search.limit or scanned == FIND_SCAN:
                 return Found(found, log.number)

@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable
 
 from unbroken.errors import OffsetUnknown, StoreError, StreamMissing
+from unbroken.stores.base import BEGINNING, Offset, Page
+from unbroken.stores.notify import Notifier
 from unbroken.stores.redis.calls import Calls
+from unbroken.stores.redis.nodes import Node, Settings
 from unbroken.stores.redis.pipeline import Lost
 from unbroken.stores.redis.pubsub import Listener
-from unbroken.stores.redis.nodes import Node, Settings
 from unbroken.stores.redis.rows import head_of
 from unbroken.stores.redis.scripts import HEAD
 from unbroken.stores.redis.watch import Message, Watch, Watches, message
-from unbroken.stores.notify import Notifier
-from unbroken.stores.base import BEGINNING, Offset, Page
 
 LOST = 5.0
 """Seconds that a producer has to bring back what Redis has lost, before its readers are told."""

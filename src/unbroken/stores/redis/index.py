@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 from unbroken.errors import StreamMissing
+from unbroken.stores.base import Found, Search, StreamInfo, matches
 from unbroken.stores.redis import scripts
 from unbroken.stores.redis.calls import Calls
 from unbroken.stores.redis.nodes import Shard
 from unbroken.stores.redis.rows import Row, check, row_of
-from unbroken.stores.base import Found, Search, StreamInfo, matches
 
 CALM = 3.0
 """Seconds after an outage in which nobody is an orphan: live producers renew their leases first."""

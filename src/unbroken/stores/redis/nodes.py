@@ -19,8 +19,8 @@ from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from unbroken.errors import ConfigurationError
-from unbroken.stores.redis.pipeline import Lane, Lost
 from unbroken.stores.base import encode_utf8
+from unbroken.stores.redis.pipeline import Lane, Lost
 
 SHARDS = 16
 """Of a cluster, unless its first process is told otherwise: more than it has nodes, by far."""

@@ -24,8 +24,8 @@ from redis.exceptions import (
 )
 
 from unbroken.errors import StoreError
-from unbroken.stores.redis.scripts import ALL, Script
 from unbroken.stores.base import encode_utf8
+from unbroken.stores.redis.scripts import ALL, Script
 
 Connect: TypeAlias = Callable[[], AbstractConnection]
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from unbroken.errors import OffsetConflict, OffsetUnknown, StoreError, StreamClosed, StreamMissing
-from unbroken.stores.redis.watch import Head
 from unbroken.stores.base import End, Lease, NewStream, Page, Record, StreamInfo
+from unbroken.stores.redis.watch import Head
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):

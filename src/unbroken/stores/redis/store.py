@@ -18,13 +18,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from unbroken.errors import ConfigurationError, StoreError, StreamMissing
-from unbroken.stores.redis import scripts
-from unbroken.stores.redis.follow import Followed
-from unbroken.stores.redis.index import Lists
-from unbroken.stores.redis.nodes import Settings, Shard, settings_of
-from unbroken.stores.redis.rows import Row, check, lease_of, meta_to, page_of, row_of
-from unbroken.stores.redis.replay_buffer import Sent
-from unbroken.stores.redis.watch import Message
 from unbroken.stores.base import (
     BEGINNING,
     EVERYTHING,
@@ -42,6 +35,13 @@ from unbroken.stores.base import (
     StreamInfo,
     check_unicode,
 )
+from unbroken.stores.redis import scripts
+from unbroken.stores.redis.follow import Followed
+from unbroken.stores.redis.index import Lists
+from unbroken.stores.redis.nodes import Settings, Shard, settings_of
+from unbroken.stores.redis.replay_buffer import Sent
+from unbroken.stores.redis.rows import Row, check, lease_of, meta_to, page_of, row_of
+from unbroken.stores.redis.watch import Message
 
 _LARGEST = 1 << 53
 """Beyond this, Lua's numbers are not whole any more. No stream gets there."""

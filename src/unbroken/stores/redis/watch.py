@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unbroken.errors import OffsetUnknown
+from unbroken.stores.base import BEGINNING, End, Offset, Page, Record
 from unbroken.stores.notify import Notifier
 from unbroken.stores.tail import Kept
-from unbroken.stores.base import BEGINNING, End, Offset, Page, Record
 
 RECENT = 32 << 10  # bytes of newest records a stream: seconds of an answer, or one burst
 LINGER = 5.0  # seconds that a stream is listened to after its last follower has left
