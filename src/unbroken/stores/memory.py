@@ -226,7 +226,8 @@ class MemoryStore:
         if log.end == end and not records:
             return Ack(log.tail, log.cancelled)  # it is closed once more
         check_append(stream, log, at, fence)
-        self._make_room(records)
+        if records:  # an end alone has room in any case: what can't be stored has to end
+            self._make_room(records)
         self._counters.charge(charges)
         self._extend(log, records)
         log.end, log.changed = end, self._clock()
