@@ -38,7 +38,7 @@ from unbroken.errors import (
 )
 from unbroken.messages import Request
 from unbroken.metrics import prices
-from unbroken.metrics.answered import Answered, Observer, tell
+from unbroken.metrics.answered import Answered, Observer, notify
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
 from unbroken.server.csrf import CrossOriginGuard
@@ -282,7 +282,7 @@ class Gateway:
             request=asked.request,
             traceparent=asked.traceparent,
         )
-        tell(self._observers, told)
+        notify(self._observers, told)
         log_answer(asked, stream, told, result.outcome, content=self.settings.log_content)
 
     async def body(self, http: HttpRequest) -> bytes:
