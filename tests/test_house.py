@@ -14,7 +14,17 @@ ROOT = SRC.parent.parent
 TESTS = Path(__file__).parent
 
 FLOORS = {
-    1: {"errors", "events", "messages", "partial", "ready", "response", "schema", "structured"},
+    1: {
+        "errors",
+        "events",
+        "messages",
+        "native",
+        "partial",
+        "ready",
+        "response",
+        "schema",
+        "structured",
+    },
     2: {"wire", "transport", "stores", "metrics"},
     3: {"simulator"},
     4: {"providers"},
@@ -36,12 +46,13 @@ LAZY = {
     "providers/bedrock.py": "botocore is an extra, and heavy",
     "deploy/_aws_calls.py": "botocore is an extra, and heavy",
     "metrics/prices.py": "the price list is an extra",
+    "schema.py": "the validator is loaded when an answer is checked",
     "partial.py": "the parser of partial JSON is loaded when somebody looks at half an answer",
     "simulator/pytest_plugin.py": "only tests that use a fixture pay for it",
 }
 WAITING = {"asyncio", "socket", "time", "random", "threading", "ssl", "select", "http", "urllib3"}
 WAITING |= {"aiohttp", "requests", "httpx", "secrets", "uuid", "datetime"}
-SANS_IO = ("wire/", "engine/", *(f"simulator/{n}.py" for n in ("scenario", "player", "prose")))
+SANS_IO = ("wire/", "engine/", *(f"simulator/{n}.py" for n in ("scenario", "player", "fake_text")))
 BANNED = {"utils", "helpers", "manager", "handler", "types", "http", "common"}
 SDKS = {"openai", "anthropic", "boto3", "google", "mistralai", "litellm"}
 

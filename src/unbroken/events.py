@@ -1,10 +1,15 @@
-"""What a stream says: a closed, tagged union of small frozen values.
+"""The events of a stream: a closed, tagged union of small frozen values.
 
 Every dialect decodes to these and encodes from these. A stream is one `MessageStart`, content in
 any order, one `ChoiceEnd` per choice, and one `MessageEnd`. Only `MessageEnd` proves that an
-answer is complete; what ends without it was cut.
+answer is complete; a stream that ends without it was cut.
 
-The notices at the end of the file come from the engine, not from a provider: they tell what was
+Content stands in blocks, whose order is part of the answer. `BlockStart` and `BlockEnd` mark them
+where the dialect does. Elsewhere, and in logs of earlier versions, a block begins where the kind
+of content changes. Deltas carry no block: text and reasoning belong to the open block of their
+kind, fragments of a tool call to the call with their index.
+
+The notices at the end of the file come from the engine, not from a provider: they report what was
 done to keep the answer whole.
 """
 
@@ -16,6 +21,9 @@ from unbroken.ready import ready
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"]
 """Why a model stopped. The provider's own word stands beside it as `raw`."""
+
+BlockKind = Literal["text", "reasoning", "refusal", "tool_call", "other"]
+"""The kinds of content blocks. `other`: this version does not model it."""
 
 
 @ready
@@ -47,6 +55,38 @@ class MessageStart(_Event, frozen=True, tag="message_start"):
     model: str = ""
 
 
+class BlockStart(_Event, frozen=True, tag="block_start"):
+    """A content block begins. `index` numbers the blocks of one choice within one attempt.
+
+    The `ToolCallStart` after a block of kind `tool_call` belongs to it.
+    """
+
+    index: int
+    kind: BlockKind
+    choice: int = 0
+
+
+class BlockEnd(_Event, frozen=True, tag="block_end"):
+    """Block `index` is whole.
+
+    `native` is its JSON in `dialect`, ready to be sent back. Instead of what came as deltas it
+    holds the marks of `unbroken.native`.
+    """
+
+    index: int
+    native: str = ""
+    dialect: str = ""
+    choice: int = 0
+
+
+class TurnNative(_Event, frozen=True, tag="turn_native"):
+    """The whole turn as JSON of a dialect that has no blocks, with the same marks."""
+
+    native: str
+    dialect: str
+    choice: int = 0
+
+
 class TextDelta(_Event, frozen=True, tag="text_delta"):
     """More visible text of one choice."""
 
@@ -55,11 +95,16 @@ class TextDelta(_Event, frozen=True, tag="text_delta"):
 
 
 class ReasoningDelta(_Event, frozen=True, tag="reasoning_delta"):
-    """More of the model's reasoning. `signature` proves it to the provider on a later turn."""
+    """More of the model's reasoning.
+
+    `signature` proves it to the provider on a later turn; `encrypted` is reasoning that only the
+    provider can read.
+    """
 
     text: str
     choice: int = 0
     signature: str = ""
+    encrypted: str = ""
 
 
 class RefusalDelta(_Event, frozen=True, tag="refusal_delta"):
@@ -70,16 +115,20 @@ class RefusalDelta(_Event, frozen=True, tag="refusal_delta"):
 
 
 class ToolCallStart(_Event, frozen=True, tag="tool_call_start"):
-    """A tool call begins. `index` numbers the calls of one choice from 0, in order of arrival."""
+    """A tool call begins. `index` numbers the calls of one choice from 0, in order of arrival.
+
+    The input of a `custom` tool is free text, not JSON.
+    """
 
     index: int
     id: str
     name: str
     choice: int = 0
+    custom: bool = False
 
 
 class ToolCallDelta(_Event, frozen=True, tag="tool_call_delta"):
-    """A fragment of the JSON arguments of call `index`."""
+    """A fragment of the arguments of call `index`: JSON, or the text for a custom tool."""
 
     index: int
     arguments: str
@@ -114,11 +163,10 @@ class Logprobs(_Event, frozen=True, tag="logprobs"):
 
 
 class OtherEvent(_Event, frozen=True, tag="other"):
-    """Something this version has no word for, kept rather than lost: server tools, new blocks.
+    """Something this version does not model, kept rather than lost: server tools, new blocks.
 
-    `data` is the provider's JSON as it stands in a stream of its `dialect`, which can therefore
-    write it back; an answer in one piece is told in the same shape. Where `dialect` is empty,
-    nobody writes it.
+    `data` is the provider's JSON as it stands in a stream of its `dialect`, so that it can be
+    written back; whole answers use the same shape. It is written nowhere if `dialect` is empty.
     """
 
     name: str
@@ -134,24 +182,30 @@ class UsageReport(_Event, frozen=True, tag="usage"):
 
 
 class ChoiceEnd(_Event, frozen=True, tag="choice_end"):
-    """One choice has its finish reason; usage and the end of the message may still follow."""
+    """One choice has its finish reason; usage and the end of the message may still follow.
+
+    Where `known` is false, `raw` is a word that is in no table of this version, and `finish_reason`
+    is `error`.
+    """
 
     finish_reason: FinishReason
     raw: str = ""
     choice: int = 0
+    known: bool = True
 
 
 class MessageEnd(_Event, frozen=True, tag="message_end"):
     """The answer is complete.
 
     `early` marks an answer whose finish reason arrived but whose last frame never did: the
-    content is whole, the usage may be missing.
+    content is whole, the usage may be missing. `known` is that of the first `ChoiceEnd`.
     """
 
     finish_reason: FinishReason
     usage: Usage | None = None
     raw: str = ""
     early: bool = False
+    known: bool = True
 
 
 class Retrying(_Event, frozen=True, tag="retrying"):
@@ -190,7 +244,20 @@ Notice = Retrying | Resumed | Restarted | FellBack
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallStart | ToolCallDelta | Citation
 """Events that add to an answer: they, and nothing else, re-arm the content clock."""
 
-Event = Delta | MessageStart | Logprobs | OtherEvent | UsageReport | ChoiceEnd | MessageEnd | Notice
+Boundary = BlockStart | BlockEnd | TurnNative
+"""Events that say how content is divided. They are no content themselves."""
+
+Event = (
+    Delta
+    | Boundary
+    | MessageStart
+    | Logprobs
+    | OtherEvent
+    | UsageReport
+    | ChoiceEnd
+    | MessageEnd
+    | Notice
+)
 
 CONTENT: frozenset[type] = frozenset(
     {
@@ -205,6 +272,10 @@ CONTENT: frozenset[type] = frozenset(
 
 __all__ = [
     "CONTENT",
+    "BlockEnd",
+    "BlockKind",
+    "BlockStart",
+    "Boundary",
     "ChoiceEnd",
     "Citation",
     "Delta",
@@ -225,6 +296,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCallDelta",
     "ToolCallStart",
+    "TurnNative",
     "Usage",
     "UsageReport",
 ]

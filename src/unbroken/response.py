@@ -19,15 +19,19 @@ End = Literal["complete", "truncated", "cancelled", "failed"]
 
 
 class ToolCall(Struct, frozen=True):
-    """A complete call: `arguments` is the parsed JSON object."""
+    """A complete call: `arguments` is the parsed JSON object.
+
+    A `custom` tool takes free text, which stands alone in `arguments` as `input`.
+    """
 
     id: str
     name: str
     arguments: dict[str, Any]
+    custom: bool = False
 
     @property
     def partial(self) -> dict[str, Any]:
-        """All of the arguments: the same word serves while a call grows and after it."""
+        """All of the arguments, under the name that a growing call has for them."""
         return self.arguments
 
 
@@ -42,11 +46,11 @@ class GrowingToolCall(ToolCall, frozen=True):
     @property
     def partial(self) -> dict[str, Any]:
         """The arguments as far as they have come. Their last string or list may still grow."""
-        return partial_object(self.text)
+        return {"input": self.text} if self.custom else partial_object(self.text)
 
     @property  # type: ignore[misc]  # it hides the field on purpose
     def arguments(self) -> dict[str, Any]:
-        """Raises AttributeError: half an order is no order."""
+        """Raise AttributeError: arguments are not available until the call is complete."""
         raise AttributeError(
             f"the arguments of call {self.name!r} are still coming: they can be used when "
             f"response.end is 'complete'; until then look at `partial`"
@@ -62,11 +66,12 @@ class PartialToolCall(Struct, frozen=True):
     id: str
     name: str
     arguments: str
+    custom: bool = False
 
     @property
     def partial(self) -> dict[str, Any]:
         """What can be read of the arguments."""
-        return partial_object(self.arguments)
+        return {"input": self.arguments} if self.custom else partial_object(self.arguments)
 
 
 class Other(Struct, frozen=True):
@@ -214,7 +219,10 @@ class Response(Struct, frozen=True, kw_only=True):
         first = self.choices[0]
         if self.end is not None or not first.partial_tool_calls:
             return first.tool_calls
-        growing = (GrowingToolCall(c.id, c.name, {}, c.arguments) for c in first.partial_tool_calls)
+        growing = (
+            GrowingToolCall(call.id, call.name, {}, call.custom, call.arguments)
+            for call in first.partial_tool_calls
+        )
         return (*first.tool_calls, *growing)
 
     @property

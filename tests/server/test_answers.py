@@ -15,7 +15,14 @@ from unbroken.events import MessageStart, ToolCallStart
 from unbroken.messages import Request, messages_from
 from unbroken.server.answers import PARTS, Answers
 from unbroken.server.gateway import Gateway
-from unbroken.server.records import Asked, Final, asked_to, events_to, final_from, final_to
+from unbroken.server.records import (
+    AnswerRequest,
+    Outcome,
+    decode_outcome,
+    encode_events,
+    encode_outcome,
+    encode_request,
+)
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores.base import End, NewStream
@@ -23,7 +30,7 @@ from unbroken.stores.memory import MemoryStore
 from unbroken.stores.sqlite import SqliteStore
 
 SCENARIOS = {"slow": Scenario(ttft=0.05, tps=60, tokens=120)}
-ASKED = Asked(
+ASKED = AnswerRequest(
     models=["sim/slow"],
     request=Request(model="sim/slow", messages=messages_from("Tell me about cats.")),
     created=0,
@@ -111,14 +118,17 @@ async def taken_over(question, follow):
 async def end_of(answers, stream):
     async for item in answers.follow(stream, 0):
         if not isinstance(item, list):
-            return final_from(item.final)
+            return decode_outcome(item.final)
 
 
 @pytest.mark.parametrize(
     ("question", "said"),
     [
-        (asked_to(msgspec.structs.replace(ASKED, models=["openai/gpt-x"])), "no key for openai"),
-        (asked_to(msgspec.structs.replace(ASKED, models=["nobody/x"])), "nobody/x"),
+        (
+            encode_request(msgspec.structs.replace(ASKED, models=["openai/gpt-x"])),
+            "no key for openai",
+        ),
+        (encode_request(msgspec.structs.replace(ASKED, models=["nobody/x"])), "nobody/x"),
         (b'{"models": ["sim/slow"], "request": {"weird": 1}}', "a fault of the gateway"),
         (b"not even JSON", "a fault of the gateway"),
     ],
@@ -205,9 +215,9 @@ def test_a_tool_call_of_an_answer_that_was_cut_is_none(serve, state):
     store = MemoryStore()
 
     async def written():
-        lease = (await store.create(NewStream("s"), [asked_to(ASKED)], "p", 60)).lease
-        said = events_to([MessageStart("x", "sim/slow"), CALL])
-        final = final_to(Final(state=state))
+        lease = (await store.create(NewStream("s"), [encode_request(ASKED)], "p", 60)).lease
+        said = encode_events([MessageStart("x", "sim/slow"), CALL])
+        final = encode_outcome(Outcome(state=state))
         await store.append("s", [said], 1, lease.fence, End(state, final))
 
     asyncio.run(written())

@@ -17,7 +17,7 @@ from test_kill import MODELS, Reader
 
 from unbroken import AsyncClient
 from unbroken.server.answers import Answers
-from unbroken.server.records import final_from
+from unbroken.server.records import decode_outcome
 from unbroken.stores import registry
 from unbroken.stores.base import End, NewStream
 
@@ -82,7 +82,7 @@ def test_a_reader_is_told_that_other_words_stand_where_it_has_read():
             async with aclosing(answers.follow("s", 1)) as items:
                 async for item in items:
                     if isinstance(item, End):
-                        return final_from(item.final).error
+                        return decode_outcome(item.final).error
                     read.extend(batch.data for batch in item)
 
         async with here, Answers(there, AsyncClient(api_key="k")) as answers:

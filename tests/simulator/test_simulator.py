@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from unbroken import Client
 from unbroken.errors import BadRequest
-from unbroken.simulator import prose
-from unbroken.simulator.dice import Dice
+from unbroken.simulator import fake_text
+from unbroken.simulator.rng import Rng
 from unbroken.simulator.scenario import PACES, Fault, Scenario, load, pace_of, parse
+from unbroken.simulator.server import YOUNGEST
 from unbroken.simulator.steps import End, Reset
 from unbroken.simulator.transport import SimulatorTransport
-from unbroken.simulator.world import YOUNGEST
 
 
 def ask(prompt="Tell me about cats.", model="demo", **given):
@@ -22,10 +22,10 @@ def ask(prompt="Tell me about cats.", model="demo", **given):
 
 @given(st.text(max_size=60), st.integers(0, 300))
 def test_pieces_joined_are_the_text_again(prompt, tokens):
-    text = prose.answer(prompt, "seed", tokens)
+    text = "".join(fake_text.answer(prompt, "seed", tokens))
 
-    assert "".join(prose.pieces(text)) == text
-    assert len(prose.pieces(text)) <= max(tokens, 1)
+    assert "".join(fake_text.pieces(text)) == text
+    assert len(fake_text.pieces(text)) <= max(tokens, 1)
 
 
 def test_the_same_question_has_the_same_answer_and_another_has_another():
@@ -61,7 +61,7 @@ def test_stop_sequences_and_limits_are_honoured():
 
     assert word not in ask(stop=word).text
     assert ask(max_tokens=4).finish_reason == "length"
-    assert len(prose.pieces(ask(max_tokens=4).text)) == 4
+    assert len(fake_text.pieces(ask(max_tokens=4).text)) == 4
 
 
 PARK = {
@@ -108,10 +108,10 @@ def test_after_the_result_comes_an_answer():
 
 
 def test_the_paces_are_those_of_the_published_table():
-    dice = [PACES["gpt-4o"].first(Dice(str(n))) for n in range(4000)]
+    rng = [PACES["gpt-4o"].first(Rng(str(n))) for n in range(4000)]
 
-    assert sorted(dice)[2000] == pytest.approx(0.38, rel=0.05)
-    assert sorted(dice)[3800] == pytest.approx(0.90, rel=0.08)
+    assert sorted(rng)[2000] == pytest.approx(0.38, rel=0.05)
+    assert sorted(rng)[3800] == pytest.approx(0.90, rel=0.08)
     assert pace_of("gpt-4o-mini-2024").tps == 110
 
 
@@ -145,18 +145,20 @@ def test_a_header_chooses_the_scenario():
     request = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     headers = {"x-unbroken-scenario": "fault=status:status=418"}
 
-    _, entry = transport.world.answer("/v1/chat/completions", headers, msgspec.json.encode(request))
-    steps, _ = transport.world.answer("/v1/nowhere", {}, b"")
+    _, entry = transport.server.answer(
+        "/v1/chat/completions", headers, msgspec.json.encode(request)
+    )
+    steps, _ = transport.server.answer("/v1/nowhere", {}, b"")
 
     assert entry.model == "m"
-    assert steps[0].status == 404
+    assert next(steps).status == 404
 
 
 def test_every_answer_is_labelled_as_simulated():
     transport = SimulatorTransport()
     body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "x"}]})
 
-    steps, _ = transport.world.answer("/v1/chat/completions", {}, body)
+    steps, _ = transport.server.answer("/v1/chat/completions", {}, body)
 
     assert all(s.headers["x-simulated"] == "unbroken" for s in steps if hasattr(s, "headers"))
 
@@ -164,7 +166,7 @@ def test_every_answer_is_labelled_as_simulated():
 def test_the_log_holds_the_youngest_requests_and_short_names():
     transport = SimulatorTransport()
     for _ in range(YOUNGEST + 10):
-        transport.world.answer("/v1/models", {}, b"")
+        transport.server.answer("/v1/models", {}, b"")
     with Client(transport=transport) as client:
         client.complete(f"sim/{'z' * 5000}?tokens=3", "Hi")
 
@@ -180,14 +182,14 @@ def test_names_are_counted_for_faults_but_not_without_end():
 
     def ends(model):
         body = msgspec.json.encode({"model": model, "messages": ask, "max_tokens": 1})
-        return transport.world.answer("/v1/chat/completions", {}, body)[0][-1]
+        return list(transport.server.answer("/v1/chat/completions", {}, body)[0])[-1]
 
     first = [type(ends("m")) for _ in range(2)]
     for n in range(YOUNGEST):
         ends(f"m{n}")
 
     assert first == [Reset, End]
-    assert len(transport.world._counts) <= YOUNGEST
+    assert len(transport.server._counts) <= YOUNGEST
 
 
 @pytest.mark.parametrize("model", ["openai/demo", "anthropic/demo"])

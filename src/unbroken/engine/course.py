@@ -114,7 +114,9 @@ class Course:
         if self.way.how == "resume":
             return this.follow(before)
         if self.way.how == "replay":
-            this.seam = Replayed(held.texts, held.names).skip_asides(held.asides, held.tokens)
+            this.seam = Replayed(held.texts, held.names).skip_asides(
+                held.asides, held.tokens, held.boundaries
+            )
             return question.resend(question.request)
         request, sent = continuation(question, held)
         calls = {channel: text for channel, text in held.texts.items() if channel[0] == "call"}

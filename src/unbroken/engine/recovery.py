@@ -69,7 +69,7 @@ class Question(Struct, frozen=True, kw_only=True):
 
 class Delivered(Struct, frozen=True):
     """What the caller holds: texts by channel, names of the calls, whether there was reasoning,
-    and how many asides (citations and the like) and pieces of text.
+    and how many asides (citations and the like), pieces of text, and boundaries of blocks.
     """
 
     texts: dict[Channel, str]
@@ -78,6 +78,7 @@ class Delivered(Struct, frozen=True):
     asides: int
     pieces: int
     tokens: dict[tuple[int, bool], int] = {}
+    boundaries: int = 0
 
     @property
     def text(self) -> str:

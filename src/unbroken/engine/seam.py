@@ -14,6 +14,8 @@ under way must begin as they did before, so that all of them come from one attem
 from collections.abc import Mapping
 
 from unbroken.events import (
+    BlockEnd,
+    BlockStart,
     ChoiceEnd,
     Citation,
     Event,
@@ -75,7 +77,7 @@ class Replayed:
         self.diverged = ""
         self._known = {channel: _Known(text) for channel, text in delivered.items()}
         self._names = names
-        self._asides = 0
+        self._asides = self._boundaries = 0
         self._tokens: dict[tuple[int, bool], int] = {}
 
     def sift(self, events: list[Event]) -> list[Event]:
@@ -87,29 +89,32 @@ class Replayed:
                 break
         return out
 
-    def skip_asides(self, count: int, tokens: Mapping[tuple[int, bool], int]) -> "Replayed":
+    def skip_asides(
+        self, count: int, tokens: Mapping[tuple[int, bool], int], boundaries: int = 0
+    ) -> "Replayed":
         """What was delivered beside the text is expected again: `count` citations and other events,
-        and logprobs of so many `tokens` by choice, of its text or of its refusal.
+        starts and ends of blocks, and logprobs of so many `tokens` by choice, of its text or of its
+        refusal.
         """
-        self._asides, self._tokens = count, dict(tokens)
+        self._asides, self._tokens, self._boundaries = count, dict(tokens), boundaries
         return self
 
     def _one(self, event: Event, out: list[Event]) -> None:
         match event:
-            case MessageStart():
-                return
+            case MessageStart() | ReasoningDelta():
+                pass
             case TextDelta(text=text, choice=choice):
                 self._grown(event, ("text", choice, 0), text, out)
             case RefusalDelta(text=text, choice=choice):
                 self._grown(event, ("refusal", choice, 0), text, out)
-            case ReasoningDelta():
-                pass
             case ToolCallStart(index=index, name=name, choice=choice):
                 self._named(event, ("call", choice, index), name, out)
             case ToolCallDelta(index=index, arguments=text, choice=choice):
                 self._grown(event, ("call", choice, index), text, out)
             case Citation() | OtherEvent() if self._asides:
                 self._asides -= 1
+            case BlockStart() | BlockEnd() if self._boundaries:
+                self._boundaries -= 1
             case Logprobs():
                 self._likely(event, out)
             case ChoiceEnd(choice=choice):
@@ -179,6 +184,8 @@ class Continued(Replayed):
             self._meet(out, last=True)
             if not self.diverged:
                 super()._one(event, out)
+        elif isinstance(event, BlockStart | BlockEnd):
+            pass  # the text goes on in the block that was cut
         else:
             super()._one(event, out)
 

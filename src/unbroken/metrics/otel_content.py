@@ -13,17 +13,17 @@ from unbroken.messages import Image, Message, Part, Reasoning, Request, Text, To
 from unbroken.response import Choice, Response
 
 _FINISH = {"tool_calls": "tool_call"}
-"""The schema's words for a finish reason where they are not ours."""
+"""Finish reasons whose name in the schema differs from ours."""
 
 
 def content_of(request: Request, response: Response) -> dict[str, str]:
-    """The attributes. What arrived of an answer that broke is part of it."""
+    """Return the attributes, with the partial content of a failed answer."""
     system = [_part(p) for m in request.messages if m.role == "system" for p in m.parts]
-    said = [_message(m) for m in request.messages if m.role != "system"]
+    messages = [_message(m) for m in request.messages if m.role != "system"]
     answers = [_choice(choice) for choice in response.choices]
     facts = {
         "gen_ai.system_instructions": system,
-        "gen_ai.input.messages": said,
+        "gen_ai.input.messages": messages,
         "gen_ai.output.messages": answers,
     }
     return {name: msgspec.json.encode(fact).decode() for name, fact in facts.items() if fact}
@@ -48,7 +48,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _image(url: str) -> dict[str, Any]:
-    """The bytes of an image stay out of spans."""
+    """Describe an image without its bytes."""
     if not url.startswith("data:"):
         return {"type": "uri", "modality": "image", "uri": url}
     return {"type": "image", "mime_type": url[5:].partition(";")[0], "omitted": True}

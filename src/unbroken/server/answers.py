@@ -15,25 +15,25 @@ from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._plan import Parameters
 from unbroken.errors import OffsetConflict, OffsetUnknown, StoreError, StreamMissing
 from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd
-from unbroken.server.live import Batch
-from unbroken.server.log import LOGGER, line
-from unbroken.server.produce import Outcome, Producer
-from unbroken.server.readers import Readers
+from unbroken.server.log import LOGGER, log_event
+from unbroken.server.presence import ReaderPresence
+from unbroken.server.producer import Producer, Result
 from unbroken.server.records import (
-    Asked,
-    Final,
-    asked_from,
-    asked_to,
-    events_from,
-    events_to,
-    failure_of,
-    fault_of,
-    final_to,
-    left,
+    AnswerRequest,
+    Failure,
+    Outcome,
+    as_unbroken_error,
+    decode_events,
+    decode_request,
+    detached,
+    encode_events,
+    encode_outcome,
+    encode_request,
 )
+from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import Created, End, Lease, NewStream, Store, StreamInfo
 
-LEASE = 2.0
+LEASE_SECONDS = 2.0
 """Seconds until a silent producer counts as dead; renewed four times as often."""
 
 PARTS = 8
@@ -45,7 +45,7 @@ SWEEP = 60
 ASK = 30.0
 """Seconds that a follower waits for the store at a time."""
 
-Told = Callable[[Asked, str, Outcome], Awaitable[None]]
+Told = Callable[[AnswerRequest, str, Result], Awaitable[None]]
 
 
 class Answers:
@@ -55,7 +55,7 @@ class Answers:
         self.store, self._client, self._told = store, client, told
         self.name = secrets.token_hex(8)
         self.producers: dict[str, Producer] = {}
-        self.readers = Readers(store, self._abandon)
+        self.readers = ReaderPresence(store, self._abandon)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -99,7 +99,7 @@ class Answers:
 
     async def start(
         self,
-        asked: Asked,
+        asked: AnswerRequest,
         owner: str = "",
         key: str = "",
         labels: dict[str, str] | None = None,
@@ -110,11 +110,11 @@ class Answers:
         Raises what is wrong with the question at once: nothing has been stored or sent then.
         `admit` is asked only for an answer that is new; what it raises is all that becomes of it.
         """
-        stream = self._client.stream(asked.models, asked.request, **_manner(asked))
+        stream = self._client.stream(asked.models, asked.request, **_parameters(asked))
         new = NewStream(
             id=f"ans_{secrets.token_urlsafe(16)}", owner=owner, labels=labels or {}, key=key
         )
-        created = await self.store.create(new, [asked_to(asked)], self.name, LEASE)
+        created = await self.store.create(new, [encode_request(asked)], self.name, LEASE_SECONDS)
         if created.fresh and created.lease is not None:
             if admit is not None:
                 await self._let_in(new.id, admit)
@@ -135,10 +135,12 @@ class Answers:
             await producer.stop("cancelled", "stopped")
         await self.store.cancel(stream)
 
-    async def follow(self, stream: str, after: int) -> AsyncGenerator[list[Batch] | End, None]:
-        """What stands behind `after`, then what comes, then an end in any case: the answer's own,
-        or that of a reader who is let go (LEFT), because this process closes or the store is away.
-        What can't be read any more has failed for its reader.
+    async def follow(
+        self, stream: str, after: int
+    ) -> AsyncGenerator[list[RecordBatch] | End, None]:
+        """Yield the records after `after`, then new ones, then an end in any case: the answer's
+        own, or DETACHED for a reader that must come back because this process closes or the store
+        is unavailable. An answer that can't be read any more has failed for its reader.
         """
         after = max(after, 1)  # the first record is the question
         self.readers.enter(stream)
@@ -155,18 +157,20 @@ class Answers:
                     return
                 else:
                     await self._more(stream, after)
-            yield left(stream, "this server is restarting")
+            yield detached(stream, "this server is restarting")
         except (StreamMissing, OffsetUnknown) as error:
-            yield End("failed", final_to(Final(state="failed", error=failure_of(error))))
+            yield End(
+                "failed", encode_outcome(Outcome(state="failed", error=Failure.from_error(error)))
+            )
         except StoreError as error:
-            line("store away", stream=stream, error=str(error))
-            yield left(stream, "the store does not answer")
+            log_event("store_unavailable", stream=stream, error=str(error))
+            yield detached(stream, "the store does not answer")
         finally:
             self.readers.leave(stream)
 
     async def behind(
         self, stream: str, after: int, seconds: float
-    ) -> tuple[list[Batch], End | None]:
+    ) -> tuple[list[RecordBatch], End | None]:
         """What stands behind `after`, waited for up to so many seconds; a reader for as long."""
         self.readers.enter(stream)
         try:
@@ -188,12 +192,12 @@ class Answers:
 
     # Producing
 
-    def _produce(self, lease: Lease, asked: Asked, stream: AsyncStream) -> None:
+    def _produce(self, lease: Lease, asked: AnswerRequest, stream: AsyncStream) -> None:
         producer = self.producers[lease.stream] = Producer(self.store, lease, stream, asked)
         self.readers.produced(lease.stream, asked)
         self._tasks[lease.stream] = asyncio.create_task(self._run(producer, lease.stream, asked))
 
-    async def _run(self, producer: Producer, stream: str, asked: Asked) -> None:
+    async def _run(self, producer: Producer, stream: str, asked: AnswerRequest) -> None:
         try:
             outcome = await producer.run()
         finally:
@@ -205,13 +209,13 @@ class Answers:
     async def _keep(self) -> None:
         """Renew what is ours, take over what is nobody's, forget what is old."""
         for turn in itertools.count():
-            await asyncio.sleep(LEASE / 4 / PARTS)
+            await asyncio.sleep(LEASE_SECONDS / 4 / PARTS)
             try:
                 await self._turn(turn)
             except StoreError:
                 continue  # it may be back at the next turn
             except Exception:  # noqa: BLE001  # all answers depend on the turns that follow
-                LOGGER.exception("a fault of ours")
+                LOGGER.exception("internal_error")
 
     async def _turn(self, turn: int) -> None:
         await self.readers.look()
@@ -234,7 +238,7 @@ class Answers:
 
     async def _renew(self, producer: Producer) -> None:
         try:
-            producer.lease = await self.store.renew(producer.lease, LEASE)
+            producer.lease = await self.store.renew(producer.lease, LEASE_SECONDS)
         except (OffsetConflict, StreamMissing):
             await producer.stop("failed")  # somebody else writes now; nothing of ours gets in
             return
@@ -242,7 +246,7 @@ class Answers:
             await producer.stop("cancelled", "stopped")
 
     async def _take_over(self, orphan: StreamInfo) -> None:
-        lease = await self.store.acquire(orphan.id, self.name, LEASE)
+        lease = await self.store.acquire(orphan.id, self.name, LEASE_SECONDS)
         if lease is None:
             return
         try:
@@ -250,44 +254,44 @@ class Answers:
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001  # it fails, and takes no other answer with it
-            LOGGER.exception("can't go on", extra={"facts": {"stream": orphan.id}})
-            failure = failure_of(fault_of(error))
-            await self._close(lease, [], Final(state="failed", error=failure))
+            LOGGER.exception("takeover_failed", extra={"fields": {"stream": orphan.id}})
+            failure = Failure.from_error(as_unbroken_error(error))
+            await self._close(lease, [], Outcome(state="failed", error=failure))
 
     async def _go_on(self, orphan: StreamInfo, lease: Lease) -> None:
         """Write what is missing: the end alone, or the rest and the end."""
         records = await self.records(orphan.id)
-        asked = asked_from(records[0])
-        events = [event for record in records[1:] for event in events_from(record)]
+        asked = decode_request(records[0])
+        events = [event for record in records[1:] for event in decode_events(record)]
         end = _missing_end(asked, events)
         if orphan.cancelled:
-            await self._close(lease, [], Final(state="cancelled", reason="stopped"))
+            await self._close(lease, [], Outcome(state="cancelled", reason="stopped"))
         elif end is not None:
-            said = [] if end in events else [events_to([end])]
-            await self._close(lease, said, Final(state="complete", usage=end.usage))
+            said = [] if end in events else [encode_events([end])]
+            await self._close(lease, said, Outcome(state="complete", usage=end.usage))
         else:
             self._produce(lease, asked, self._resumed(asked, events))
 
-    def _resumed(self, asked: Asked, events: Sequence[Event]) -> AsyncStream:
+    def _resumed(self, asked: AnswerRequest, events: Sequence[Event]) -> AsyncStream:
         if any(type(event) in CONTENT for event in events):
-            return self._client.resume(events, asked.models, asked.request, **_manner(asked))
-        return self._client.stream(asked.models, asked.request, **_manner(asked))
+            return self._client.resume(events, asked.models, asked.request, **_parameters(asked))
+        return self._client.stream(asked.models, asked.request, **_parameters(asked))
 
-    async def _close(self, lease: Lease, records: list[bytes], final: Final) -> None:
+    async def _close(self, lease: Lease, records: list[bytes], final: Outcome) -> None:
         """All that was missing is the end."""
-        end = End(final.state, final_to(final))
+        end = End(final.state, encode_outcome(final))
         await self.store.append(lease.stream, records, lease.tail, lease.fence, end)
 
     # Following
 
-    def _live(self, stream: str, after: int) -> tuple[list[Batch] | None, End | None]:
+    def _live(self, stream: str, after: int) -> tuple[list[RecordBatch] | None, End | None]:
         """What this process still has in memory; None if that is not enough."""
         producer = self.producers.get(stream)
-        return (None, None) if producer is None else (producer.live.after(after), producer.live.end)
+        return (None, None) if producer is None else (producer.live.since(after), producer.live.end)
 
-    async def _stored(self, stream: str, after: int) -> tuple[list[Batch], End | None]:
+    async def _stored(self, stream: str, after: int) -> tuple[list[RecordBatch], End | None]:
         page = await self.store.read(stream, after)
-        return [Batch(record.offset, record.data) for record in page.records], page.end
+        return [RecordBatch(record.offset, record.data) for record in page.records], page.end
 
     async def _more(self, stream: str, after: int) -> None:
         """Until there may be more, or this process closes."""
@@ -313,7 +317,7 @@ class Answers:
             await producer.stop("cancelled", "left")
 
 
-def _missing_end(asked: Asked, events: Sequence[Event]) -> MessageEnd | None:
+def _missing_end(asked: AnswerRequest, events: Sequence[Event]) -> MessageEnd | None:
     """The end of an answer whose choices are all finished; None if content is missing."""
     for event in reversed(events):
         if isinstance(event, MessageEnd):
@@ -324,5 +328,5 @@ def _missing_end(asked: Asked, events: Sequence[Event]) -> MessageEnd | None:
     return MessageEnd(ends[0].finish_reason, None, ends[0].raw, early=True)
 
 
-def _manner(asked: Asked) -> Parameters:
+def _parameters(asked: AnswerRequest) -> Parameters:
     return {} if asked.hedge_after is None else {"hedge_after": asked.hedge_after}

@@ -39,17 +39,17 @@ from unbroken.errors import (
 )
 from unbroken.messages import Request
 from unbroken.metrics import prices
-from unbroken.metrics.answered import Answered, Observer, tell
+from unbroken.metrics.answered import Answered, Observer, notify
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
-from unbroken.server.feed import STRAIGHT, Feed
+from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.keys import Allowance, Caller, Keys, user
-from unbroken.server.log import REQUEST_ID, Logged, request_id, write_answer
-from unbroken.server.origin import Guarded
-from unbroken.server.produce import Outcome
-from unbroken.server.records import Asked, OnDisconnect, asked_from, asked_to
+from unbroken.server.log import REQUEST_ID, AccessLogMiddleware, log_answer, request_id
+from unbroken.server.options import split_options
+from unbroken.server.producer import Result
+from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
+from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import Settings
-from unbroken.server.wishes import wishes_of
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
 from unbroken.wire.openai_chat.dialect import CODEC
@@ -62,7 +62,7 @@ except ImportError:  # OpenTelemetry is an extra
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
 
-LONGEST = 4096
+MAX_MODEL_NAME = 4096
 """Characters in the name of a model; the simulator's have their parameters in it."""
 
 STREAM_HEADER = "x-unbroken-stream"
@@ -70,16 +70,16 @@ STREAM_HEADER = "x-unbroken-stream"
 
 
 async def _no_such_thing(http: HttpRequest, error: Exception) -> Response:
-    """An address or a method that there is not, told like every other refusal."""
+    """Return 404 and 405 in the same error format as every other refusal."""
     assert isinstance(error, HTTPException)
-    said = f"{http.method} {http.url.path}: {error.detail}; what there is: /docs"
+    said = f"{http.method} {http.url.path}: {error.detail}; see /docs"
     refusal = error_class(error.status_code)(said, status=error.status_code, code="unknown_url")
     body = CODEC.dialect.encode_error(refusal)
     return Response(body, error.status_code, error.headers, "application/json")
 
 
 def found_routes() -> list[BaseRoute]:
-    """Those of every file in `protocols/`."""
+    """Return the routes of every module in `protocols/`."""
     protocols = importlib.import_module("unbroken.server.protocols")
     names = sorted(module.name for module in pkgutil.iter_modules(protocols.__path__))
     modules = [importlib.import_module(f"{protocols.__name__}.{name}") for name in names]
@@ -118,8 +118,8 @@ class Gateway:
         )
         self._app.state.gateway = self
         keys = self.keys if authenticate is None else None
-        self.guard = Guarded(self._app, keys, self.settings.cors)
-        self._logged = Logged(self.guard)
+        self.guard = CrossOriginGuard(self._app, keys, self.settings.cors)
+        self._logged = AccessLogMiddleware(self.guard)
         self._starting = asyncio.Lock()
         self._started = False
         self._beginning = 0
@@ -129,7 +129,7 @@ class Gateway:
         """ASGI."""
         if scope["type"] != "lifespan" and not self._started:
             await self.__aenter__()
-        scope[STRAIGHT] = send
+        scope[RAW_SEND] = send
         await self._logged(scope, receive, send)
 
     async def __aenter__(self) -> Self:
@@ -171,26 +171,26 @@ class Gateway:
         self,
         http: HTTPConnection,
         request: Request,
-        otherwise: OnDisconnect,
+        default_policy: OnDisconnect,
         key: str | None = None,
         *,
         background: bool = False,
     ) -> Created:
-        """Start the answer to a question that came over HTTP, or find the one that was started.
+        """Start the answer to a request that came over HTTP, or find the one that it repeats.
 
-        `otherwise` is what becomes of it without readers, if the question does not say. `key` makes
-        asking twice one question; None: the header says. BadRequest (422) if another was asked.
+        `default_policy` applies without readers unless the request chooses one. `key` is the
+        idempotency key; None: the header's. BadRequest (422) if its first request was another.
         """
         caller = await self.caller(http)
-        wishes, request = wishes_of(request)
-        self._check([request.model, *wishes.fallbacks])
-        asked = Asked(
-            models=[request.model, *wishes.fallbacks],
+        options, request = split_options(request)
+        self._check([request.model, *options.fallbacks])
+        asked = AnswerRequest(
+            models=[request.model, *options.fallbacks],
             request=msgspec.structs.replace(request, include_usage=True),
             created=int(time.time()),
             owner=caller.owner,
-            on_disconnect=wishes.on_disconnect or otherwise,
-            grace=wishes.grace or self.settings.grace,
+            on_disconnect=options.on_disconnect or default_policy,
+            grace=options.grace or self.settings.grace,
             request_id=request_id(http.scope),
             traceparent=http.headers.get("traceparent", ""),
             background=background,
@@ -205,13 +205,13 @@ class Gateway:
             created = await self.answers.start(asked, caller.owner, once, _labels(asked), admit)
         finally:
             self._beginning -= 1
-        return created if created.fresh else await self._same(asked, created)
+        return created if created.fresh else await self._check_same_request(asked, created)
 
-    async def _same(self, asked: Asked, created: Created) -> Created:
-        """What was begun with this key, if it is what is asked now."""
+    async def _check_same_request(self, asked: AnswerRequest, created: Created) -> Created:
+        """Return the stream of an idempotency key if its request equals this one."""
         first = (await self.answers.store.read(created.stream.id, limit=1)).records[0]
-        if not asked_from(first.data).same(asked_from(asked_to(asked))):
-            said = "this Idempotency-Key has been used for another question"
+        if not decode_request(first.data).same(decode_request(encode_request(asked))):
+            said = "this Idempotency-Key was used with a different request"
             raise BadRequest(said, status=422, code="idempotency_key_reused")
         return created
 
@@ -219,8 +219,8 @@ class Gateway:
         """Whether these may be asked, now. NotFound, Overloaded."""
         allowed = self.settings.models
         for model in models:
-            if len(model) > LONGEST:
-                said = f"the name of a model has at most {LONGEST} characters"
+            if len(model) > MAX_MODEL_NAME:
+                said = f"the name of a model has at most {MAX_MODEL_NAME} characters"
                 raise BadRequest(said, status=400, code="invalid_request_error")
             if allowed and model not in allowed:
                 said = f"the model {model!r} is not served here; there are: {', '.join(allowed)}"
@@ -229,12 +229,14 @@ class Gateway:
             said = "this server is restarting"
             raise Overloaded(said, status=503, code="restarting", retry_after=1.0)
         if len(self.answers.producers) + self._beginning >= self.settings.max_streams:
-            said = f"{self.settings.max_streams} answers are under way here, and no more may be"
+            said = f"this gateway is at its limit of {self.settings.max_streams} concurrent streams"
             raise Overloaded(said, status=503, code="too_many_streams", retry_after=1.0)
 
-    def feed(self, source: AsyncGenerator[bytes, None], stream: str) -> Feed:
+    def feed(self, source: AsyncGenerator[bytes, None], stream: str) -> StreamResponse:
         """The response that sends what is read of a stream."""
-        return Feed(source, headers={STREAM_HEADER: stream}, heartbeat=self.settings.heartbeat)
+        return StreamResponse(
+            source, headers={STREAM_HEADER: stream}, heartbeat=self.settings.heartbeat
+        )
 
     async def owned(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""
@@ -270,7 +272,7 @@ class Gateway:
         found = [*self.client.routes, *configured(environment()), "sim/demo"]
         return self.settings.models or list(dict.fromkeys(found))
 
-    async def _told(self, asked: Asked, stream: str, outcome: Outcome) -> None:
+    async def _told(self, asked: AnswerRequest, stream: str, outcome: Result) -> None:
         """An answer is over."""
         told = Answered(
             model=asked.models[0],
@@ -281,8 +283,8 @@ class Gateway:
             request=asked.request,
             traceparent=asked.traceparent,
         )
-        tell(self._observers, told)
-        write_answer(asked, stream, told, content=self.settings.log_content)
+        notify(self._observers, told)
+        log_answer(asked, stream, told, content=self.settings.log_content)
         if asked.owner and self._authenticate is None:
             await self.keys.note_answer(asked.owner, outcome.final.usage, outcome.final.cost)
 
@@ -303,13 +305,13 @@ def too_large(most: int) -> BadRequest:
     return BadRequest(said, status=413, code="request_too_large")
 
 
-def _labels(asked: Asked) -> dict[str, str]:
+def _labels(asked: AnswerRequest) -> dict[str, str]:
     """What an answer is found by: its model, and how the question begins."""
     said = [m.text for m in asked.request.messages if m.role == "user"]
     return {"model": asked.models[0], "question": said[-1][:200] if said else ""}
 
 
-def has_ended(stream: StreamInfo, after: int) -> bool:
+def is_exhausted(stream: StreamInfo, after: int) -> bool:
     """Whether a reader at `after` has had everything. OffsetUnknown if there is no such place."""
     if after > stream.tail + (stream.end is not None):  # the end has an offset of its own
         raise OffsetUnknown(f"stream {stream.id!r} has no offset {after}")

@@ -21,7 +21,7 @@ from unbroken.errors import (
 )
 from unbroken.events import Usage
 from unbroken.ready import ready
-from unbroken.server.accounts import DAY, FOR_EVER, Accounts, Spent
+from unbroken.server.usage import DAY, FOR_EVER, UsageLedger, UsageTotals
 from unbroken.stores.base import End, NewStream, Search, Store, StreamInfo
 
 OWNER, SHARES = "_keys", "_shares"
@@ -74,7 +74,7 @@ class Keys:
 
     def __init__(self, store: Store, limits: Mapping[str, Allowance] | None = None) -> None:
         self._store, self._limits = store, limits or {}
-        self.accounts = Accounts(store)
+        self.accounts = UsageLedger(store)
         self.needed = False
         """Whether nobody is let in without a key, even if the store knows of none."""
         self._known: dict[str, tuple[float, Caller]] = {}
@@ -126,7 +126,7 @@ class Keys:
 
     def check(self, caller: Caller) -> None:
         """QuotaExhausted if the caller is known here to have used up the day. Counts nothing."""
-        self._refuse(caller, self.accounts.known(caller.owner).past(_limits(caller)))
+        self._refuse(caller, self.accounts.cached(caller.owner).exceeded(_limits(caller)))
 
     async def admit(self, caller: Caller) -> None:
         """Count one request. QuotaExhausted if the caller has used up the day.
@@ -135,8 +135,8 @@ class Keys:
         when an answer is over: what is under way may still go past their limits.
         """
         if caller.owner:
-            one = Spent(requests=1)
-            self._refuse(caller, await self.accounts.book(caller.owner, one, _limits(caller)))
+            one = UsageTotals(requests=1)
+            self._refuse(caller, await self.accounts.charge(caller.owner, one, _limits(caller)))
 
     def _refuse(self, caller: Caller, passed: str) -> None:
         if passed:
@@ -145,7 +145,7 @@ class Keys:
             wait = float(int(DAY - time.time() % DAY) + 1)
             raise QuotaExhausted(said, status=429, code="insufficient_quota", retry_after=wait)
 
-    async def spent(self, owner: str) -> Spent:
+    async def spent(self, owner: str) -> UsageTotals:
         """What a key has used today."""
         return await self.accounts.spent(owner)
 
@@ -153,7 +153,7 @@ class Keys:
         """Write down what an answer used, as its end says."""
         if usage is not None:
             tokens = usage.input_tokens + usage.output_tokens
-            await self.accounts.book(owner, Spent(tokens=tokens, usd=usd or 0.0))
+            await self.accounts.charge(owner, UsageTotals(tokens=tokens, usd=usd or 0.0))
 
     async def share(self, stream: str) -> str:
         """A secret with which anybody may read one answer."""

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unbroken.metrics.answered import Answered
-from unbroken.server.records import Asked
+from unbroken.server.records import AnswerRequest
 
 LOGGER = logging.getLogger("unbroken.server")
 REQUEST_ID = "x-request-id"
@@ -39,7 +39,7 @@ def request_id(scope: Scope) -> str:
     return given
 
 
-class Logged:
+class AccessLogMiddleware:
     """An ASGI app whose requests are written down, and whose answers carry their id."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -65,28 +65,28 @@ class Logged:
 
 
 def _request(scope: Scope, id: str, status: int, seconds: float) -> None:
-    line(
+    log_event(
         "request",
         id=id,
         method=scope.get("method", scope["type"]),
         path=scope["path"],
         status=status,
-        ms=round(seconds * 1000, 1),
+        duration_ms=round(seconds * 1000, 1),
         key=scope["state"].get("key", ""),
     )
 
 
-def write_answer(asked: Asked, stream: str, told: Answered, *, content: bool) -> None:
+def log_answer(asked: AnswerRequest, stream: str, told: Answered, *, content: bool) -> None:
     """One answer is over."""
     response, metrics = told.response, told.metrics
     usage = response.usage
     said = {"prompt": asked.request.messages[-1].text, "text": response.text} if content else {}
-    line(
+    log_event(
         "answer",
         id=asked.request_id,
         stream=stream,
         model=told.model,
-        by=f"{response.provider}/{response.model}",
+        served_by=f"{response.provider}/{response.model}",
         state=told.state,
         reason=told.reason,
         first_token_s=_rounded(metrics.time_to_first_token),
@@ -105,27 +105,29 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def line(event: str, **facts: Any) -> None:
+def log_event(event: str, **fields: Any) -> None:
     """Write a line; what is empty is left out."""
-    known = {name: fact for name, fact in facts.items() if fact not in (None, "")}
-    LOGGER.info(event, extra={"facts": known})
+    known = {name: fact for name, fact in fields.items() if fact not in (None, "")}
+    LOGGER.info(event, extra={"fields": known})
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        facts: Mapping[str, Any] = getattr(record, "facts", {})
-        said = " ".join(f"{name}={_worded(fact)}" for name, fact in facts.items())
-        trouble = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        fields: Mapping[str, Any] = getattr(record, "fields", {})
+        said = " ".join(f"{name}={_quote(fact)}" for name, fact in fields.items())
+        exception = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
         level = record.levelname.lower()
-        return _visible(f"{_when(record)} {level} {record.getMessage()} {said}".rstrip() + trouble)
+        return _escape_controls(
+            f"{_when(record)} {level} {record.getMessage()} {said}".rstrip() + exception
+        )
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        facts: Mapping[str, Any] = getattr(record, "facts", {})
+        fields: Mapping[str, Any] = getattr(record, "fields", {})
         head = {"time": _when(record), "level": record.levelname.lower()}
-        trouble = {"trouble": self.formatException(record.exc_info)} if record.exc_info else {}
-        return json.dumps({**head, "event": record.getMessage(), **facts, **trouble})
+        exception = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
+        return json.dumps({**head, "event": record.getMessage(), **fields, **exception})
 
 
 def _when(record: logging.LogRecord) -> str:
@@ -133,19 +135,19 @@ def _when(record: logging.LogRecord) -> str:
     return f"{whole}.{int(record.msecs):03}Z"
 
 
-def _worded(fact: Any) -> str:
+def _quote(fact: Any) -> str:
     said = str(fact)
     return json.dumps(said) if re.search(r'[\s"=]', said) or not said.isprintable() else said
 
 
-def _visible(text: str) -> str:
+def _escape_controls(text: str) -> str:
     """Lines without what a terminal obeys: addresses and errors may hold a stranger's words."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
 
 
-def show(style: Style) -> None:
+def configure_logging(style: Style) -> None:
     """Send the lines of this process, and uvicorn's warnings, to standard error."""
     if style == "off":
         return

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from unbroken.events import Event
-from unbroken.server.records import Final
+from unbroken.server.records import Outcome
 
 Json = dict[str, Any]
 
@@ -33,7 +33,7 @@ class Operation(Struct, frozen=True):
     open: bool = False  # asked without a key
 
 
-_WISHES = {
+_OPTIONS = {
     "on_disconnect": "keep, cancel or grace: what becomes of the answer without readers",
     "grace": "seconds that it waits for one",
 }
@@ -56,7 +56,7 @@ OPERATIONS = (
     Operation("get", "/v1/models/{name:path}", "One of these names; 404 for others", "Dialects"),
     Operation("get", "/stream", "One question, one answer, for EventSource and curl", "Browsers",
               query={"prompt": "the question", "model": "who is asked", "system": "system prompt",
-                     "fallback": "who stands in; may be repeated", **_WISHES,
+                     "fallback": "who stands in; may be repeated", **_OPTIONS,
                      "last_event_id": "ID.OFFSET, for a page that was loaded anew"},
               answers={_SSE: "the text; ids are offsets for Last-Event-ID; [DONE] at the end"}),
     Operation("post", "/v1/streams", "Start an answer; the same Idempotency-Key, the same answer",
@@ -159,9 +159,9 @@ def _ref(name: str) -> Json:
 def _schemas() -> Json:
     """Our own words; events and ends are described from their types."""
     (events, _), found = msgspec.json.schema_components(
-        [list[Event], Final], ref_template="#/components/schemas/{name}"
+        [list[Event], Outcome], ref_template="#/components/schemas/{name}"
     )
-    events["description"] = "One frame of the stream; the last one, `event: end`, holds a Final."
+    events["description"] = "One frame of the stream; the last one, `event: end`, holds a Outcome."
     return {**_OURS, "Events": events, **found}
 
 
@@ -199,7 +199,7 @@ _OURS: dict[str, Json] = {
             "reasoning": _TEXT,
             "choices": {"type": "array", "description": "all of them, if `n` is above 1"},
             "usage": {"type": ["object", "null"]},
-            "final": {"anyOf": [{"$ref": "#/components/schemas/Final"}, {"type": "null"}]},
+            "final": {"anyOf": [{"$ref": "#/components/schemas/Outcome"}, {"type": "null"}]},
         },
     },
     "Refusal": {

@@ -19,7 +19,7 @@ OnDisconnect = Literal["keep", "cancel", "grace"]
 stopped unless somebody is back within the grace time."""
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class AnswerRequest(Struct, frozen=True, kw_only=True):
     """The question and the manner of its answer; `models` stand in for each other in order.
 
     `created` is in Unix seconds, `grace` in seconds. `request_id` and `traceparent` are of the
@@ -38,7 +38,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     traceparent: str = ""
     background: bool = False
 
-    def same(self, other: "Asked") -> bool:
+    def same(self, other: "AnswerRequest") -> bool:
         """Whether both ask the same; how the answer is read is no part of the question."""
         return self.models == other.models and _plain(self.request) == _plain(other.request)
 
@@ -48,7 +48,7 @@ def _plain(request: Request) -> Request:
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
-    """Why an answer failed: the class of the error, what it said, and what a dialect needs."""
+    """Why an answer failed: the class of the error, its message, and what a dialect needs."""
 
     type: str
     message: str
@@ -56,8 +56,37 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     code: str = ""
     retry_after: float | None = None
 
+    @classmethod
+    def from_error(cls, error: UnbrokenError) -> "Failure":
+        """Return an error as it is stored. An interruption is stored as its cause, if a provider's
+        error caused it.
+        """
+        cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
+        kind, message = type(error).__name__, str(error)
+        if isinstance(cause, ProviderError):
+            return cls(kind, message, cause.status, cause.code, cause.retry_after)
+        return cls(kind, message)
 
-class Final(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    def to_error(self) -> ProviderError:
+        """Return the error that a dialect shows its client. A failed connection to the provider is
+        a 502; a missing key of ours is a 404, which clients do not retry.
+        """
+        default_status, default_code = _WITHOUT_STATUS.get(self.type, (502, "upstream_error"))
+        status, code = self.status or default_status, self.code or default_code
+        return error_class(status)(
+            self.message, status=status, code=code, retry_after=self.retry_after
+        )
+
+
+_WITHOUT_STATUS = {
+    "TimedOut": (504, "upstream_error"),
+    "AuthenticationFailed": (404, "model_not_found"),
+    "ConfigurationError": (404, "model_not_found"),
+}
+"""Status and code of errors to which no provider gave a status."""
+
+
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How it ended: what stands behind the last record. Times in seconds, `cost` in USD; `usage` is
     an estimate, and says so, where the provider did not report all (`server/estimate.py`).
 
@@ -77,101 +106,73 @@ class Final(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 _encode = msgspec.json.Encoder().encode
 _events = msgspec.json.Decoder(list[Event]).decode
-_asked = msgspec.json.Decoder(Asked).decode
-_final = msgspec.json.Decoder(Final).decode
+_asked = msgspec.json.Decoder(AnswerRequest).decode
+_final = msgspec.json.Decoder(Outcome).decode
 
 
-def asked_to(asked: Asked) -> bytes:
+def encode_request(asked: AnswerRequest) -> bytes:
     """The first record."""
     return _encode(asked)
 
 
-def asked_from(record: bytes) -> Asked:
+def decode_request(record: bytes) -> AnswerRequest:
     """What the first record says."""
     return _asked(record)
 
 
-def events_to(batch: list[Event]) -> bytes:
+def encode_events(batch: list[Event]) -> bytes:
     """One batch as a record, in no more memory than it needs: the encoder leaves room to grow."""
     return bytes(memoryview(_encode(batch)))
 
 
-def events_from(record: bytes) -> list[Event]:
+def decode_events(record: bytes) -> list[Event]:
     """The batch in a record."""
     return _events(record)
 
 
-def final_to(final: Final) -> bytes:
+def encode_outcome(final: Outcome) -> bytes:
     """The bytes that stand with the end."""
     return _encode(final)
 
 
-def final_from(data: bytes) -> Final:
+def decode_outcome(data: bytes) -> Outcome:
     """What stands with the end."""
-    return _final(data) if data else Final(state="failed")
+    return _final(data) if data else Outcome(state="failed")
 
 
-def fault_of(error: Exception) -> UnbrokenError:
+def as_unbroken_error(error: Exception) -> UnbrokenError:
     """What went wrong, as ours. Of a fault that nobody thought of only its kind is told."""
     if isinstance(error, UnbrokenError):
         return error
     return ServerError(f"a fault of the gateway: {type(error).__name__}", status=500)
 
 
-def failure_of(error: UnbrokenError) -> Failure:
-    """An error as it is kept; the reason of an interruption counts, not the interruption."""
-    cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
-    kind, said = type(error).__name__, str(error)
-    if isinstance(cause, ProviderError):
-        return Failure(kind, said, cause.status, cause.code, cause.retry_after)
-    return Failure(kind, said)
-
-
-LEFT = "left"
+DETACHED = "left"
 """The state of an end that is none of the answer's: its reader is let go in the middle of it."""
 
 
-def left(stream: str, why: str) -> End:
+def detached(stream: str, why: str) -> End:
     """The end for a reader that is let go. Most dialects have no way back to an answer, so that
     they must say so, or half of it is taken for the whole.
     """
     said = f"{why}; the answer goes on as {stream}"
     failure = Failure("Overloaded", said, 503, "overloaded_error", retry_after=1.0)
-    return End(LEFT, final_to(Final(state=LEFT, error=failure)))
+    return End(DETACHED, encode_outcome(Outcome(state=DETACHED, error=failure)))
 
 
-def is_whole(end: End | None) -> bool:
+def is_complete(end: End | None) -> bool:
     """Whether nothing is missing: only then may a tool call be carried out."""
     return end is not None and end.state == "complete"
 
 
-def broken_by(end: End) -> ProviderError | None:
+def end_error(end: End) -> ProviderError | None:
     """What a dialect has to say of an end: nothing, unless the answer failed or was cancelled.
 
     499 is nginx's number for a request that was given up; it is none that SDKs try again.
     """
-    if end.state in {"failed", LEFT}:
-        return error_of(final_from(end.final).error)
+    if end.state in {"failed", DETACHED}:
+        failure = decode_outcome(end.final).error or Failure("ServerError", "the answer failed")
+        return failure.to_error()
     if end.state == "cancelled":
         return error_class(499)("the answer was stopped", status=499, code="cancelled")
     return None
-
-
-def error_of(failure: Failure | None) -> ProviderError:
-    """What a failed answer is in the words of a dialect. A broken road is a 502 to our clients; a
-    key that we lack is no fault of theirs, and none that another try mends.
-    """
-    found = failure or Failure("ServerError", "the answer failed")
-    otherwise, word = _OURS.get(found.type, (502, "upstream_error"))
-    status, code = found.status or otherwise, found.code or word
-    return error_class(status)(
-        found.message, status=status, code=code, retry_after=found.retry_after
-    )
-
-
-_OURS = {
-    "TimedOut": (504, "upstream_error"),
-    "AuthenticationFailed": (404, "model_not_found"),
-    "ConfigurationError": (404, "model_not_found"),
-}
-"""Errors to which no provider gave a status."""

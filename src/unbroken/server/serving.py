@@ -18,10 +18,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from unbroken.errors import ConfigurationError
+from unbroken.server.csrf import is_loopback
 from unbroken.server.gateway import Gateway
 from unbroken.server.keys import Allowance, Keys
-from unbroken.server.log import show
-from unbroken.server.origin import is_loopback
+from unbroken.server.log import configure_logging
 from unbroken.server.settings import Settings
 from unbroken.stores import registry
 
@@ -167,7 +167,7 @@ def serve(
         ws_max_size=settings.max_body + 65536,  # so that too much is told, and not hung up on
         timeout_graceful_shutdown=int(settings.drain) + 5,
     )
-    show(settings.log)
+    configure_logging(settings.log)
     server = _Server(config, gateway, ready, waiting)
     signal.signal(signal.SIGTERM, _leave)
     _calm()

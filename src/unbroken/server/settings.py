@@ -36,7 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One gateway. Seconds, bytes, days.
 
     `on_disconnect`: what becomes of an answer of the SDK endpoints and of `/stream` when its last
-    reader leaves (`server/wishes.py`); `grace`: how long it waits for one to come back. `drain`:
+    reader leaves (`server/options.py`); `grace`: how long it waits for one to come back. `drain`:
     the time that open answers get when the server is stopped. `keep_days` and `keep_bytes` bound
     what is stored; None keeps all. `max_streams` bounds the answers that this process produces at a
     time. `log` is how the command writes its log; with `log_content` it holds prompts and answers.

@@ -15,7 +15,7 @@ from unbroken.client._async import AsyncStream
 from unbroken.client._sync import Stream
 from unbroken.errors import UnbrokenError
 from unbroken.events import Event, TextDelta
-from unbroken.server.feed import HEARTBEAT, Feed
+from unbroken.server.responses import HEARTBEAT, StreamResponse
 from unbroken.wire import sse as framing
 from unbroken.wire.codec import Frame
 
@@ -30,14 +30,14 @@ def sse(
     events: Literal["text", "json"] = "text",
     headers: Mapping[str, str] | None = None,
     heartbeat: float = HEARTBEAT,
-) -> Feed:
+) -> StreamResponse:
     """The response for a route of FastAPI or Starlette, with status 200.
 
     `events="text"` sends the visible text of the first choice, `"json"` every event as JSON.
     `heartbeat` is in seconds. A reader that leaves ends the stream, and with it the provider's
     connection.
     """
-    return Feed(_source(stream, _WRITERS[events]()), headers=headers, heartbeat=heartbeat)
+    return StreamResponse(_source(stream, _WRITERS[events]()), headers=headers, heartbeat=heartbeat)
 
 
 class Texts:

@@ -9,25 +9,25 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 import msgspec
 from aiohttp import web
 
 from unbroken.simulator.scenario import Scenario
+from unbroken.simulator.server import Entry, SimulatedServer
 from unbroken.simulator.steps import Close, End, Hang, Head, Reset, Send, Step, Wait
-from unbroken.simulator.world import Entry, World
 
 _NO_LINGER = struct.pack("ii", 1, 0)  # SO_LINGER with no time: closing sends an RST
 
 
 def application(scenarios: Mapping[str, Scenario] | None = None) -> web.Application:
     """The server's application; `scenarios` by model name, `*` for all others."""
-    world = World(scenarios)
+    server = SimulatedServer(scenarios)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        steps, entry = world.answer(request.raw_path, headers, await request.read())
+        steps, entry = server.answer(request.raw_path, headers, await request.read())
         try:
             return await _carry_out(request, steps, entry)
         except (asyncio.CancelledError, ConnectionError):
@@ -35,7 +35,7 @@ def application(scenarios: Mapping[str, Scenario] | None = None) -> web.Applicat
             raise
 
     async def log(_request: web.Request) -> web.Response:
-        body = msgspec.json.encode([_without_keys(entry) for entry in world.log])
+        body = msgspec.json.encode([_without_keys(entry) for entry in server.log])
         return web.Response(body=body, content_type="application/json")
 
     app = web.Application(client_max_size=64 * 1024 * 1024)
@@ -51,7 +51,9 @@ def _without_keys(entry: Entry) -> Entry:
     return msgspec.structs.replace(entry, headers=shown)
 
 
-async def _carry_out(request: web.Request, steps: list[Step], entry: Entry) -> web.StreamResponse:
+async def _carry_out(
+    request: web.Request, steps: Iterable[Step], entry: Entry
+) -> web.StreamResponse:
     response = web.StreamResponse()
     for step in steps:
         match step:

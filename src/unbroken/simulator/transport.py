@@ -6,31 +6,33 @@ With the virtual clock a minute of backoff takes no time at all, and every run i
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from unbroken.errors import ConnectionLost, TimedOut, TransportError
 from unbroken.simulator.scenario import Scenario
+from unbroken.simulator.server import Entry, SimulatedServer
 from unbroken.simulator.steps import Close, End, Hang, Head, Reset, Send, Step, Wait
-from unbroken.simulator.world import Entry, World
 from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest, Lane
 from unbroken.transport.race import T, race, race_tasks
 from unbroken.transport.waits import AsyncWaits, Waits
 
 _ENDED = "simulated: the client has closed the connection"
-_READ = 64 * 1024
-"""Bytes that one read gives, about."""
+_READ, _STEPS = 64 * 1024, 256
+"""Bytes that one read gives, about, and steps: a process that waits for it has others to serve."""
 
 
 Scenarios = Mapping[str, Scenario] | Scenario | None
 """By model name, `*` for all others; or one for all."""
 
 
-class _Tape:
+class _StepCursor:
     """Steps laid out in time. It says how long to wait and what comes then; it never waits."""
 
-    def __init__(self, steps: list[Step], entry: Entry, now: float, request: HttpRequest) -> None:
-        self._steps = iter(steps)
+    def __init__(
+        self, steps: Iterator[Step], entry: Entry, now: float, request: HttpRequest
+    ) -> None:
+        self._steps = steps
         self._next: Step | None = None
         self._due = now
         self.entry, self.request = entry, request
@@ -41,18 +43,23 @@ class _Tape:
         if deadline is not None and (self._due >= deadline or isinstance(step, Hang)):
             return max(0.0, deadline - now), TimedOut()
         if isinstance(step, Hang):
-            raise RuntimeError("the scenario is silent for ever, and there is no deadline")
+            raise RuntimeError("the scenario hangs and no deadline is set")
         self._next = None
         return max(0.0, self._due - now), self._noted(step)
 
     def due(self, now: float) -> bytes:
         """What has come meanwhile: a socket gives all of it at once."""
-        came = bytearray()
-        while len(came) < _READ and isinstance(step := self._peek(), Send) and self._due <= now:
-            self._next = None
+        came, left = bytearray(), _STEPS
+        while left and len(came) < _READ and self._due_at(now):
+            step, self._next = self._peek(), None
+            assert isinstance(step, Send)
             self._noted(step)
             came += step.data
+            left -= 1
         return bytes(came)
+
+    def _due_at(self, now: float) -> bool:
+        return isinstance(self._peek(), Send) and self._due <= now
 
     def leave(self) -> None:
         """The client has closed the connection."""
@@ -105,29 +112,29 @@ class _Simulated:
 
     def __init__(self, scenarios: Scenarios, *, real_time: bool) -> None:
         named = {"*": scenarios} if isinstance(scenarios, Scenario) else scenarios
-        self.world = World(named)
+        self.server = SimulatedServer(named)
         self.clock = _Clock(real=real_time)
 
     @property
     def log(self) -> list[Entry]:
         """Every request so far (the youngest 10,000 of them), and how its answer ended."""
-        return self.world.log
+        return self.server.log
 
     def now(self) -> float:
         """Seconds on this transport's clock."""
         return self.clock.now()
 
-    def _all(self, step: Step, tape: _Tape) -> bytes:
+    def _all(self, step: Step, cursor: _StepCursor) -> bytes:
         """What a read gives: in real time everything that is due, else piece by piece."""
         if not isinstance(step, Send):
             return b""
-        return step.data + tape.due(self.now()) if self.clock.real else step.data
+        return step.data + cursor.due(self.now()) if self.clock.real else step.data
 
-    def _tape(self, request: HttpRequest) -> _Tape:
+    def _cursor(self, request: HttpRequest) -> _StepCursor:
         url = urlsplit(request.url)
         path = f"{url.path}?{url.query}" if url.query else url.path
-        steps, entry = self.world.answer(path, request.headers, request.body)
-        return _Tape(steps, entry, self.now(), request)
+        steps, entry = self.server.answer(path, request.headers, request.body)
+        return _StepCursor(steps, entry, self.now(), request)
 
 
 class SimulatorTransport(_Simulated):
@@ -139,14 +146,14 @@ class SimulatorTransport(_Simulated):
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> "SimulatorBody":
         """Ask; the headers have come when this returns."""
-        tape = self._tape(request)
+        cursor = self._cursor(request)
         try:
-            head = self._wait(tape, deadlines.headers)
+            head = self._wait(cursor, deadlines.headers)
         except TransportError:
-            tape.leave()
+            cursor.leave()
             raise
         assert isinstance(head, Head)
-        return SimulatorBody(head, tape, self)
+        return SimulatorBody(head, cursor, self)
 
     def sleep(self, seconds: float, request: HttpRequest | None = None) -> None:
         """Wait (before that request is sent), or let the virtual clock run."""
@@ -181,9 +188,9 @@ class SimulatorTransport(_Simulated):
     def close(self) -> None:
         """Nothing is held."""
 
-    def _wait(self, tape: _Tape, deadline: float | None) -> Step:
-        delay, step = tape.take(self.now(), deadline)
-        if delay and self._pause(delay, tape.request):
+    def _wait(self, cursor: _StepCursor, deadline: float | None) -> Step:
+        delay, step = cursor.take(self.now(), deadline)
+        if delay and self._pause(delay, cursor.request):
             raise ConnectionLost(_ENDED)
         if isinstance(step, TransportError):
             raise step
@@ -193,21 +200,21 @@ class SimulatorTransport(_Simulated):
 class SimulatorBody:
     """A simulated answer whose headers have come."""
 
-    def __init__(self, head: Head, tape: _Tape, transport: SimulatorTransport) -> None:
+    def __init__(self, head: Head, cursor: _StepCursor, transport: SimulatorTransport) -> None:
         self.status, self.headers = head.status, head.headers
-        self._tape, self._transport = tape, transport
+        self._cursor, self._transport = cursor, transport
 
     def read(self, deadline: float | None) -> bytes:
         """What comes next; b"" at the end of the body."""
-        step = self._transport._wait(self._tape, deadline)
-        return self._transport._all(step, self._tape)
+        step = self._transport._wait(self._cursor, deadline)
+        return self._transport._all(step, self._cursor)
 
     def close(self, *, reusable: bool = False) -> None:
         """Hang up. A whole answer whose end was not read counts as whole."""
-        if reusable and self._tape.entry.ended == "open":
-            self._tape.entry.ended = "whole"
-        self._tape.leave()
-        self._transport.give_up(self._tape.request)
+        if reusable and self._cursor.entry.ended == "open":
+            self._cursor.entry.ended = "whole"
+        self._cursor.leave()
+        self._transport.give_up(self._cursor.request)
 
 
 class AsyncSimulatorTransport(_Simulated):
@@ -219,14 +226,14 @@ class AsyncSimulatorTransport(_Simulated):
 
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> "AsyncSimulatorBody":
         """Ask; the headers have come when this returns."""
-        tape = self._tape(request)
+        cursor = self._cursor(request)
         try:
-            head = await self._wait(tape, deadlines.headers)
+            head = await self._wait(cursor, deadlines.headers)
         except (TransportError, asyncio.CancelledError):
-            tape.leave()
+            cursor.leave()
             raise
         assert isinstance(head, Head)
-        return AsyncSimulatorBody(head, tape, self)
+        return AsyncSimulatorBody(head, cursor, self)
 
     async def sleep(self, seconds: float, request: HttpRequest | None = None) -> None:
         """Wait (before that request is sent), or let the virtual clock run."""
@@ -264,9 +271,9 @@ class AsyncSimulatorTransport(_Simulated):
     async def close(self) -> None:
         """Nothing is held."""
 
-    async def _wait(self, tape: _Tape, deadline: float | None) -> Step:
-        delay, step = tape.take(self.now(), deadline)
-        if delay and await self._pause(delay, tape.request):
+    async def _wait(self, cursor: _StepCursor, deadline: float | None) -> Step:
+        delay, step = cursor.take(self.now(), deadline)
+        if delay and await self._pause(delay, cursor.request):
             raise ConnectionLost(_ENDED)
         if isinstance(step, TransportError):
             raise step
@@ -276,18 +283,18 @@ class AsyncSimulatorTransport(_Simulated):
 class AsyncSimulatorBody:
     """A simulated answer whose headers have come."""
 
-    def __init__(self, head: Head, tape: _Tape, transport: AsyncSimulatorTransport) -> None:
+    def __init__(self, head: Head, cursor: _StepCursor, transport: AsyncSimulatorTransport) -> None:
         self.status, self.headers = head.status, head.headers
-        self._tape, self._transport = tape, transport
+        self._cursor, self._transport = cursor, transport
 
     async def read(self, deadline: float | None) -> bytes:
         """What comes next; b"" at the end of the body."""
-        step = await self._transport._wait(self._tape, deadline)
-        return self._transport._all(step, self._tape)
+        step = await self._transport._wait(self._cursor, deadline)
+        return self._transport._all(step, self._cursor)
 
     async def close(self, *, reusable: bool = False) -> None:
         """Hang up. A whole answer whose end was not read counts as whole."""
-        if reusable and self._tape.entry.ended == "open":
-            self._tape.entry.ended = "whole"
-        self._tape.leave()
-        self._transport.give_up(self._tape.request)
+        if reusable and self._cursor.entry.ended == "open":
+            self._cursor.entry.ended = "whole"
+        self._cursor.leave()
+        self._transport.give_up(self._cursor.request)

@@ -5,7 +5,7 @@ A field of ours, `fallbacks`, is a list of models that stand in for the first.
 
 from starlette.routing import Route
 
-from unbroken.server.speak import speaking
+from unbroken.server.endpoints import chat_endpoint
 from unbroken.wire.openai_chat.dialect import CODEC
 
-routes = [Route("/v1/chat/completions", speaking(CODEC), methods=["POST"])]
+routes = [Route("/v1/chat/completions", chat_endpoint(CODEC), methods=["POST"])]

@@ -2,7 +2,7 @@
 
 from starlette.routing import Route
 
-from unbroken.server.speak import speaking
+from unbroken.server.endpoints import chat_endpoint
 from unbroken.wire.anthropic_messages.dialect import CODEC
 
-routes = [Route("/v1/messages", speaking(CODEC), methods=["POST"])]
+routes = [Route("/v1/messages", chat_endpoint(CODEC), methods=["POST"])]

@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from unbroken.errors import NotFound
+from unbroken.server.endpoints import with_error_handling
 from unbroken.server.gateway import gateway_of
-from unbroken.server.speak import careful
 
 
-@careful
+@with_error_handling
 async def _models(http: HttpRequest) -> JSONResponse:
     server = gateway_of(http)
     await server.caller(http)
@@ -22,7 +22,7 @@ async def _models(http: HttpRequest) -> JSONResponse:
     return JSONResponse({"object": "list", "data": shown})
 
 
-@careful
+@with_error_handling
 async def _model(http: HttpRequest) -> JSONResponse:
     server, name = gateway_of(http), http.path_params["name"]
     await server.caller(http)

@@ -18,10 +18,16 @@ from unbroken.errors import BadRequest, OffsetUnknown
 from unbroken.events import Event, MessageStart
 from unbroken.messages import Request
 from unbroken.response import Response
+from unbroken.server.endpoints import (
+    Followed,
+    collect,
+    parse_int,
+    wait_first_event,
+    with_error_handling,
+)
 from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
-from unbroken.server.live import Batch
-from unbroken.server.records import LEFT, asked_from, broken_by, events_from, is_whole
-from unbroken.server.speak import Followed, begun, careful, folded, number
+from unbroken.server.records import DETACHED, decode_events, decode_request, end_error, is_complete
+from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import BEGINNING, End, StreamInfo
 from unbroken.wire.codec import Frame, FrameWriter
 from unbroken.wire.openai_responses.dialect import CODEC
@@ -29,7 +35,7 @@ from unbroken.wire.openai_responses.dialect import CODEC
 _numbered = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-@careful
+@with_error_handling
 async def _create(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     asked = CODEC.dialect.decode_request(await server.body(http))
@@ -42,10 +48,10 @@ async def _create(http: HttpRequest) -> HttpResponse:
     )
     stream = created.stream
     if asked.stream:
-        followed = await (_followed if background else begun)(http, stream.id)
+        followed = await (_followed if background else wait_first_event)(http, stream.id)
         return server.feed(_events(followed, stream, asked, -1), stream.id)
     if not background:
-        await folded(http, stream.id, 1)
+        await collect(http, stream.id, 1)
         stream = await server.answers.store.info(stream.id)
     return await _object(server, stream)
 
@@ -68,7 +74,7 @@ async def _followed(http: HttpRequest, stream: str) -> Followed:
     return gateway_of(http).answers.follow(stream, BEGINNING)
 
 
-@careful
+@with_error_handling
 async def _retrieve(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.readable(http, http.path_params["id"])
@@ -83,7 +89,7 @@ async def _retrieve(http: HttpRequest) -> HttpResponse:
 
 def _asked(record: bytes) -> Request:
     """The question as it came, `background` and all."""
-    asked = asked_from(record)
+    asked = decode_request(record)
     extra = {**asked.request.extra, "background": asked.background}
     return msgspec.structs.replace(asked.request, extra=extra)
 
@@ -91,16 +97,16 @@ def _asked(record: bytes) -> Request:
 def _seen(http: HttpRequest, stream: StreamInfo, asked: Request, records: list[bytes]) -> int:
     """The number that the reader has seen last, -1 for none. OffsetUnknown if it never was."""
     said = http.query_params.get("starting_after", "-1")
-    seen = -1 if said == "-1" else number(said)
+    seen = -1 if said == "-1" else parse_int(said)
     writer = CODEC.dialect.writer(asked, int(stream.created))
-    parts: list[list[Batch] | End] = [[Batch(0, record)] for record in records]
+    parts: list[list[RecordBatch] | End] = [[RecordBatch(0, record)] for record in records]
     parts += [] if stream.end is None else [stream.end]
     if seen >= sum(len(_frames(writer, part, stream.id)) for part in parts):
         raise OffsetUnknown(f"response {stream.id!r} has no event {seen}")
     return seen
 
 
-@careful
+@with_error_handling
 async def _cancel(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
@@ -121,7 +127,7 @@ async def _events(
     try:
         async for item in followed:
             frames = [f for f in _frames(writer, item, stream.id) if _after(f, seen)]
-            if isinstance(item, End) and item.state == LEFT:
+            if isinstance(item, End) and item.state == DETACHED:
                 frames = [_unnumbered(frame) for frame in frames]
             if said := b"".join(map(CODEC.encode_frame, frames)):
                 yield said
@@ -129,9 +135,9 @@ async def _events(
         await followed.aclose()
 
 
-def _frames(writer: FrameWriter, item: list[Batch] | End, stream: str) -> list[Frame]:
+def _frames(writer: FrameWriter, item: list[RecordBatch] | End, stream: str) -> list[Frame]:
     if isinstance(item, End):
-        return writer.fail(error) if (error := broken_by(item)) else []
+        return writer.fail(error) if (error := end_error(item)) else []
     events = [_named(event, stream) for batch in item for event in batch.events]
     return [frame for event in events for frame in writer.write(event)]
 
@@ -159,18 +165,18 @@ async def _object(server: Gateway, stream: StreamInfo) -> HttpResponse:
     records = await server.answers.records(stream.id)
     fold = Accumulator(1)
     for record in records[1:]:
-        fold.add(events_from(record))
+        fold.add(decode_events(record))
     response = Response(
         id=stream.id,
         model=fold.model or stream.labels.get("model", ""),
         end="complete" if stream.end is not None else None,
-        choices=fold.choices(complete=is_whole(stream.end)),
+        choices=fold.choices(complete=is_complete(stream.end)),
         usage=fold.usage,
     )
     body = msgspec.json.decode(CODEC.dialect.encode_response(response, int(stream.created)))
     state = "in_progress" if stream.end is None else _STATES.get(stream.end.state, body["status"])
-    body |= {"status": state, "background": asked_from(records[0]).background}
-    if stream.end is not None and stream.end.state == "failed" and (error := broken_by(stream.end)):
+    body |= {"status": state, "background": decode_request(records[0]).background}
+    if stream.end is not None and stream.end.state == "failed" and (error := end_error(stream.end)):
         body["error"] = {"code": error.code or "server_error", "message": error.message}
     headers = {STREAM_HEADER: stream.id}
     return HttpResponse(msgspec.json.encode(body), 200, headers, "application/json")

@@ -17,10 +17,10 @@ from starlette.routing import Route
 from unbroken.client._plan import OF_THE_CALL, Models, Parameters, request_from
 from unbroken.errors import BadRequest, LocalProtocolError
 from unbroken.messages import Prompt, Request, Text, messages_from
-from unbroken.server.feed import STREAMING
-from unbroken.server.gateway import Gateway, gateway_of, has_ended
-from unbroken.server.records import LEFT, broken_by
-from unbroken.server.speak import careful, number
+from unbroken.server.endpoints import parse_int, with_error_handling
+from unbroken.server.gateway import Gateway, gateway_of, is_exhausted
+from unbroken.server.records import DETACHED, end_error
+from unbroken.server.responses import STREAMING
 from unbroken.server.sse import Texts, failure
 from unbroken.stores.base import End
 from unbroken.wire import sse
@@ -51,10 +51,10 @@ async def durable_sse(
     extra = {**asked.extra, "fallbacks": [*names[1:]]}
     asked = msgspec.structs.replace(asked, extra=extra)
     await gateway.__aenter__()  # unless it has been
-    return await careful(lambda http: _answer(gateway, http, asked))(http)
+    return await with_error_handling(lambda http: _answer(gateway, http, asked))(http)
 
 
-@careful
+@with_error_handling
 async def _stream(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     return await _answer(server, http, _asked(http, server))
@@ -70,8 +70,8 @@ async def _answer(server: Gateway, http: HttpRequest, asked: Request) -> HttpRes
             return await _head(server, http)
         created = await server.begin(http, asked, server.settings.on_disconnect)
         return server.feed(_texts(server, created.stream.id, 0), created.stream.id)
-    stream, after = await server.readable(http, begun), number(offset)
-    if has_ended(stream, after):
+    stream, after = await server.readable(http, begun), parse_int(offset)
+    if is_exhausted(stream, after):
         return HttpResponse(status_code=204)
     return server.feed(_texts(server, stream.id, after), stream.id)
 
@@ -94,15 +94,15 @@ def _check(asked: Request) -> None:
 def _asked(http: HttpRequest, server: Gateway) -> Request:
     """The question in the query."""
     query = http.query_params
-    wishes: dict[str, Any] = {name: query[name] for name in _WISHES if name in query}
+    options: dict[str, Any] = {name: query[name] for name in _OPTIONS if name in query}
     return Request(
         model=query.get("model") or server.default_model,
         messages=messages_from(query.get("prompt", ""), query.get("system")),
-        extra={**wishes, "fallbacks": query.getlist("fallback")},
+        extra={**options, "fallbacks": query.getlist("fallback")},
     )
 
 
-_WISHES = ("on_disconnect", "grace")
+_OPTIONS = ("on_disconnect", "grace")
 
 
 async def _texts(server: Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
@@ -125,9 +125,9 @@ async def _texts(server: Gateway, stream: str, after: int) -> AsyncGenerator[byt
 
 
 def _end(end: End, id: str) -> bytes:
-    if end.state == LEFT:
+    if end.state == DETACHED:
         return b""  # the body just ends, as after any cut, and browsers come back
-    error = broken_by(end)
+    error = end_error(end)
     told = b"" if error is None else failure(error)
     return told + sse.encode(Frame(b"[DONE]", id=id))
 

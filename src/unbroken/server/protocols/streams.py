@@ -24,10 +24,10 @@ from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import BadRequest
 from unbroken.messages import message_to_chat
 from unbroken.response import Choice
-from unbroken.server.gateway import Gateway, gateway_of, has_ended
-from unbroken.server.live import Batch
-from unbroken.server.records import LEFT, asked_from, final_from, is_whole
-from unbroken.server.speak import careful, number
+from unbroken.server.endpoints import parse_int, with_error_handling
+from unbroken.server.gateway import Gateway, gateway_of, is_exhausted
+from unbroken.server.records import DETACHED, decode_outcome, decode_request, is_complete
+from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import Search, StreamInfo
 from unbroken.wire import sse
 from unbroken.wire.codec import Frame
@@ -40,7 +40,7 @@ def _json(body: Any, status: int = 200) -> HttpResponse:
     return HttpResponse(_encode(body), status, media_type="application/json")
 
 
-@careful
+@with_error_handling
 async def _start(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     asked = CODEC.dialect.decode_request(await server.body(http))
@@ -48,7 +48,7 @@ async def _start(http: HttpRequest) -> HttpResponse:
     return _json(_shown(created.stream), 201 if created.fresh else 200)
 
 
-@careful
+@with_error_handling
 async def _list(http: HttpRequest) -> HttpResponse:
     server, query = gateway_of(http), http.query_params
     closed = _CLOSED.get(query.get("closed", ""), "wrong")
@@ -68,13 +68,13 @@ async def _list(http: HttpRequest) -> HttpResponse:
 _CLOSED: dict[str, bool | None] = {"": None, "true": True, "false": False}
 
 
-@careful
+@with_error_handling
 async def _get(http: HttpRequest) -> HttpResponse:
     server, query = gateway_of(http), http.query_params
     stream = await server.readable(http, http.path_params["id"])
     after = _number(http.headers.get("last-event-id") or query.get("after")) or 0
     if "text/event-stream" in http.headers.get("accept", ""):
-        if has_ended(stream, after):
+        if is_exhausted(stream, after):
             return HttpResponse(status_code=204)  # a browser would ask for ever
         return server.feed(_events(server, stream.id, after), stream.id)
     if "wait" in query or "after" in query:
@@ -82,7 +82,7 @@ async def _get(http: HttpRequest) -> HttpResponse:
     return _json(await _whole(server, stream, shared="token" in query))
 
 
-@careful
+@with_error_handling
 async def _stop(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
@@ -90,7 +90,7 @@ async def _stop(http: HttpRequest) -> HttpResponse:
     return _json(_shown(await server.answers.store.info(stream.id)))
 
 
-@careful
+@with_error_handling
 async def _share(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
@@ -105,13 +105,13 @@ async def _events(server: Gateway, stream: str, after: int) -> AsyncGenerator[by
             if isinstance(item, list):
                 yield b"".join(_frame(batch) for batch in item)
                 after = item[-1].offset
-            elif item.state != LEFT:  # whose body just ends, as after any cut: readers come back
+            elif item.state != DETACHED:  # there the body just ends, as after any cut
                 yield sse.encode(Frame(item.final or b"{}", event="end", id=str(after + 1)))
     finally:
         await followed.aclose()
 
 
-def _frame(batch: Batch) -> bytes:
+def _frame(batch: RecordBatch) -> bytes:
     return sse.encode(Frame(batch.data, id=str(batch.offset)))
 
 
@@ -132,15 +132,15 @@ async def _poll(server: Gateway, stream: StreamInfo, after: int, seconds: int) -
 async def _whole(server: Gateway, stream: StreamInfo, *, shared: bool) -> dict[str, Any]:
     """The question and the answer so far; of one that is shared no more than its own question."""
     records = await server.answers.records(stream.id)
-    asked = asked_from(records[0])
+    asked = decode_request(records[0])
     said = asked.request.messages
     if shared:
         said = tuple(message for message in said if message.role == "user")[-1:]
     fold = Accumulator(asked.request.n or 1)
     for record in records[1:]:
-        fold.add(Batch(0, record).events)
-    choices = fold.choices(complete=is_whole(stream.end))
-    final = None if stream.end is None else final_from(stream.end.final)
+        fold.add(RecordBatch(0, record).events)
+    choices = fold.choices(complete=is_complete(stream.end))
+    final = None if stream.end is None else decode_outcome(stream.end.final)
     return {
         **_shown(stream),
         "offset": len(records),
@@ -175,7 +175,7 @@ def _shown(stream: StreamInfo) -> dict[str, Any]:
 
 
 def _number(text: str | None) -> int | None:
-    return number(text) if text else None
+    return parse_int(text) if text else None
 
 
 routes = [

@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from unbroken.errors import StoreError, StreamMissing
-from unbroken.server.records import Asked, asked_from
+from unbroken.server.records import AnswerRequest, decode_request
 from unbroken.stores.base import Store
 
-PRESENCE = 2.0
+PRESENCE_TTL = 2.0
 """Seconds that an announcement holds; and that an answer's first reader has to come."""
 
 
-class Readers:
+class ReaderPresence:
     """The followers in this process. `abandon` is called for an answer that nobody reads."""
 
     def __init__(
@@ -41,11 +41,11 @@ class Readers:
         """All followers of this process."""
         return self._counts.total()
 
-    def produced(self, stream: str, asked: Asked) -> None:
+    def produced(self, stream: str, asked: AnswerRequest) -> None:
         """From now on this process writes the answer."""
         waits: dict[str, float | None] = {"keep": None, "cancel": 0.0, "grace": asked.grace}
         self._here[stream] = waits[asked.on_disconnect]
-        self._wait(stream, PRESENCE)
+        self._wait(stream, PRESENCE_TTL)
 
     def over(self, stream: str) -> None:
         """This process writes it no more."""
@@ -71,7 +71,7 @@ class Readers:
         now = self._clock()
         late = [stream for stream, until in self._alone.items() if until <= now]
         if now >= self._next:
-            self._next, late = now + PRESENCE / 2, [*self._alone]  # who is announced elsewhere?
+            self._next, late = now + PRESENCE_TTL / 2, [*self._alone]  # who is announced elsewhere?
         await asyncio.gather(*map(self._check, late))
 
     async def announce(self) -> None:
@@ -88,10 +88,10 @@ class Readers:
         try:
             if stream not in self._elsewhere:
                 first = (await self._store.read(stream, limit=1)).records
-                cares = bool(first) and asked_from(first[0].data).on_disconnect != "keep"
+                cares = bool(first) and decode_request(first[0].data).on_disconnect != "keep"
                 self._elsewhere[stream] = cares
             if self._elsewhere[stream]:
-                await self._store.attend(stream, PRESENCE)
+                await self._store.attend(stream, PRESENCE_TTL)
         except StreamMissing:
             self._elsewhere.pop(stream, None)  # the follower hears of it by itself
 
@@ -106,11 +106,11 @@ class Readers:
         try:
             elsewhere = await self._store.attended(stream)
         except StoreError:
-            elsewhere = PRESENCE  # nobody is sent away because the store can't be asked
+            elsewhere = PRESENCE_TTL  # nobody is sent away because the store can't be asked
         if stream not in self._alone:
             return  # somebody has come meanwhile
         if elsewhere:
-            self._wait(stream, elsewhere, PRESENCE - elsewhere)
+            self._wait(stream, elsewhere, PRESENCE_TTL - elsewhere)
         elif self._alone[stream] <= self._clock():
             del self._alone[stream]
             await self._abandon(stream)

@@ -22,15 +22,15 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from unbroken.errors import BadRequest, UnbrokenError
-from unbroken.server.gateway import Gateway, has_ended, too_large
-from unbroken.server.live import Batch
-from unbroken.server.records import LEFT, broken_by
-from unbroken.server.speak import DIGITS, as_refusal
+from unbroken.server.endpoints import DIGITS, to_provider_error
+from unbroken.server.gateway import Gateway, is_exhausted, too_large
+from unbroken.server.records import DETACHED, end_error
+from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import End
 from unbroken.wire.openai_chat.dialect import CODEC
 
 
-class Wish(Struct):
+class ClientMessage(Struct):
     """What the other side asks for."""
 
     type: Literal["start", "follow", "cancel"]
@@ -41,14 +41,14 @@ class Wish(Struct):
     request: Raw = Raw(b"{}")
 
 
-_wish = msgspec.json.Decoder(Wish).decode
+_wish = msgspec.json.Decoder(ClientMessage).decode
 _encode = msgspec.json.Encoder().encode
 
-MOST = 64
+MAX_FOLLOWED = 64
 """Answers that one socket may follow at a time."""
 
 
-class _Conversation:
+class _Connection:
     """One socket, and the answers it follows."""
 
     def __init__(self, socket: WebSocket, server: Gateway) -> None:
@@ -58,7 +58,7 @@ class _Conversation:
     async def run(self) -> None:
         try:
             while True:
-                await self._careful(await self._heard())
+                await self._handle(await self._receive())
         except WebSocketDisconnect:
             pass
         finally:
@@ -66,51 +66,51 @@ class _Conversation:
                 task.cancel()
             await asyncio.gather(*self._followed.values(), return_exceptions=True)
 
-    async def _heard(self) -> str | None:
+    async def _receive(self) -> str | None:
         """The next message; None if it is no text. WebSocketDisconnect when there are no more."""
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1000))
         return message.get("text")
 
-    async def _careful(self, text: str | None) -> None:
-        """What is wrong with a wish is told; the socket stays."""
-        wish = Wish("follow")
+    async def _handle(self, text: str | None) -> None:
+        """What is wrong with a message is told; the socket stays."""
+        message = ClientMessage("follow")
         try:
-            wish = _wish(_text(text, self._server.settings.max_body))
-            await _DO[wish.type](self, wish)
+            message = _wish(_text(text, self._server.settings.max_body))
+            await _HANDLERS[message.type](self, message)
         except msgspec.DecodeError as error:
             refusal = BadRequest(str(error), status=400, code="invalid_request_error")
-            await self._refuse(wish, refusal)
+            await self._refuse(message, refusal)
         except WebSocketDisconnect:
             raise
         except Exception as error:  # noqa: BLE001  # a fault of ours does not end the others
-            await self._refuse(wish, error)
+            await self._refuse(message, error)
 
-    async def _refuse(self, wish: Wish, error: Exception) -> None:
-        said = msgspec.json.decode(CODEC.dialect.encode_error(as_refusal(error)))
-        await self._say({"type": "error", "ref": wish.ref, "stream": wish.stream, **said})
+    async def _refuse(self, message: ClientMessage, error: Exception) -> None:
+        said = msgspec.json.decode(CODEC.dialect.encode_error(to_provider_error(error)))
+        await self._send({"type": "error", "ref": message.ref, "stream": message.stream, **said})
 
-    async def _start(self, wish: Wish) -> None:
+    async def _start(self, message: ClientMessage) -> None:
         self._check()  # before there is anything to pay for
-        asked = CODEC.dialect.decode_request(bytes(wish.request))
-        created = await self._server.begin(self._socket, asked, "keep", key=wish.idempotency_key)
+        asked = CODEC.dialect.decode_request(bytes(message.request))
+        created = await self._server.begin(self._socket, asked, "keep", key=message.idempotency_key)
         stream = created.stream.id
-        await self._say({"type": "started", "ref": wish.ref, "stream": stream})
+        await self._send({"type": "started", "ref": message.ref, "stream": stream})
         self._follow(stream, 0)
 
-    async def _join(self, wish: Wish) -> None:
-        stream = await self._server.readable(self._socket, wish.stream)
-        ended = has_ended(stream, wish.after)  # it is told so again
-        self._follow(wish.stream, stream.tail if ended else wish.after)
+    async def _join(self, message: ClientMessage) -> None:
+        stream = await self._server.readable(self._socket, message.stream)
+        ended = is_exhausted(stream, message.after)  # it is told so again
+        self._follow(message.stream, stream.tail if ended else message.after)
 
-    async def _cancel(self, wish: Wish) -> None:
-        await self._server.owned(self._socket, wish.stream)
-        await self._server.answers.stop(wish.stream)
+    async def _cancel(self, message: ClientMessage) -> None:
+        await self._server.owned(self._socket, message.stream)
+        await self._server.answers.stop(message.stream)
 
     def _check(self) -> None:
-        if len(self._followed) >= MOST:
-            said = f"one socket follows at most {MOST} answers"
+        if len(self._followed) >= MAX_FOLLOWED:
+            said = f"one socket follows at most {MAX_FOLLOWED} answers"
             raise BadRequest(said, status=400, code="too_many_streams")
 
     def _follow(self, stream: str, after: int) -> None:
@@ -129,19 +129,19 @@ class _Conversation:
         finally:
             await followed.aclose()
 
-    async def _pass_on(self, stream: str, item: list[Batch] | End) -> None:
+    async def _pass_on(self, stream: str, item: list[RecordBatch] | End) -> None:
         if isinstance(item, list):
             for batch in item:
                 told = {"type": "events", "stream": stream, "offset": batch.offset}
-                await self._say({**told, "events": Raw(batch.data)})
-        elif item.state == LEFT and (error := broken_by(item)):
-            await self._refuse(Wish("follow", stream=stream), error)
+                await self._send({**told, "events": Raw(batch.data)})
+        elif item.state == DETACHED and (error := end_error(item)):
+            await self._refuse(ClientMessage("follow", stream=stream), error)
         else:
             final = Raw(item.final or b"{}")
             ended = {"type": "end", "stream": stream, "state": item.state, "final": final}
-            await self._say(ended)
+            await self._send(ended)
 
-    async def _say(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: dict[str, Any]) -> None:
         await self._socket.send_text(_encode(message).decode())
 
 
@@ -155,10 +155,10 @@ def _text(said: str | None, most: int) -> bytes:
     return text
 
 
-_DO = {
-    "start": _Conversation._start,
-    "follow": _Conversation._join,
-    "cancel": _Conversation._cancel,
+_HANDLERS = {
+    "start": _Connection._start,
+    "follow": _Connection._join,
+    "cancel": _Connection._cancel,
 }
 
 
@@ -170,7 +170,7 @@ async def _serve(socket: WebSocket) -> None:
         await socket.close(4401, str(error)[:100])
         return
     await socket.accept()
-    await _Conversation(socket, server).run()
+    await _Connection(socket, server).run()
 
 
 routes = [WebSocketRoute("/ws", _serve)]

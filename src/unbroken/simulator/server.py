@@ -1,10 +1,10 @@
 """The simulated provider's side of the network: paths, dialects, counts, and a log.
 
-The transports and the server all ask `World.answer` what to do; none of them knows a dialect.
+Transports and the HTTP server ask `SimulatedServer.answer` what to do; neither knows a dialect.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from unbroken.errors import BadRequest, NotFound, ProviderError
 from unbroken.messages import Request
-from unbroken.simulator.kept import Kept
 from unbroken.simulator.player import play
 from unbroken.simulator.scenario import PACES, Scenario, named, parse
 from unbroken.simulator.steps import JSON, End, Head, Send, Step, refuse
+from unbroken.simulator.stored import StoredResponses
 from unbroken.wire import anthropic_messages, bedrock_converse, openai_chat, openai_responses
 from unbroken.wire.codec import Codec
 
@@ -51,33 +51,33 @@ class Entry(Struct):
     headers: dict[str, str] = {}
 
 
-class World:
+class SimulatedServer:
     """The youngest requests that one simulator has seen, and what it answers to the next."""
 
     def __init__(self, scenarios: Mapping[str, Scenario] | None = None) -> None:
         self.log: list[Entry] = []
         self._scenarios = dict(scenarios or {})
         self._counts: dict[str, int] = {}
-        self._kept = Kept()
+        self._kept = StoredResponses()
 
     def answer(
         self, path: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[list[Step], Entry]:
+    ) -> tuple[Iterator[Step], Entry]:
         """The steps of the answer, and the log's line to fill in. `path` may carry a query."""
         place, _, query = path.partition("?")
         entry = Entry(place, headers=dict(headers))
         self.log.append(entry)
         del self.log[:-YOUNGEST]
         if place.endswith("/models"):
-            return _models(as_anthropic="anthropic-version" in headers), entry
+            return iter(_models(as_anthropic="anthropic-version" in headers)), entry
         found = ((codec, pattern.search(place)) for pattern, codec in DIALECTS)
         codec, match = next(((c, m) for c, m in found if m), (openai_chat.CODEC, None))
         try:
             if match is None:
-                return self._elsewhere(place, query), entry
+                return iter(self._elsewhere(place, query)), entry
             return self._play(codec, match, headers, body, entry), entry
         except ProviderError as error:
-            return refuse(error, codec), entry
+            return iter(refuse(error, codec)), entry
 
     def _elsewhere(self, path: str, query: str) -> list[Step]:
         """An answer that was kept, or nothing that we know."""
@@ -95,7 +95,7 @@ class World:
         headers: Mapping[str, str],
         body: bytes,
         entry: Entry,
-    ) -> list[Step]:
+    ) -> Iterator[Step]:
         asked = _as_the_path_says(codec.dialect.decode_request(body), match)
         if not asked.messages:
             raise BadRequest("messages is empty", status=400, code="invalid_request_error")
@@ -106,10 +106,11 @@ class World:
         scenario = parse(query, scenario) if query else scenario
         if header := headers.get(HEADER):
             scenario = parse(header, scenario)
-        request: Request = msgspec.structs.replace(asked, model=model)
+        request: Request = msgspec.structs.replace(asked, model=model[:_NAME])
         if codec is openai_responses.CODEC and asked.extra.get("background"):
             calm = msgspec.structs.replace(scenario, faults=())
-            self._kept.keep(play(msgspec.structs.replace(request, stream=True), codec, calm, 1))
+            streamed = msgspec.structs.replace(request, stream=True)
+            self._kept.keep(list(play(streamed, codec, calm, 1)))
         return play(request, codec, scenario, self._count(f"{asked.model} {header}"))
 
     def _count(self, key: str) -> int:

@@ -10,13 +10,13 @@ T = TypeVar("T")
 _MASK = (1 << 64) - 1
 
 
-class Dice:
+class Rng:
     """A stream of numbers from a seed (splitmix64, seeded by a hash of the text)."""
 
     def __init__(self, seed: str) -> None:
         self._state = int.from_bytes(blake2b(seed.encode(), digest_size=8).digest())
 
-    def roll(self) -> float:
+    def random(self) -> float:
         """A number from 0 up to 1."""
         self._state = (self._state + 0x9E3779B97F4A7C15) & _MASK
         mixed = self._state
@@ -26,11 +26,11 @@ class Dice:
 
     def normal(self) -> float:
         """A number from the normal curve (Box-Muller)."""
-        return math.sqrt(-2 * math.log(1 - self.roll())) * math.cos(2 * math.pi * self.roll())
+        return math.sqrt(-2 * math.log(1 - self.random())) * math.cos(2 * math.pi * self.random())
 
     def below(self, limit: int) -> int:
         """A whole number from 0 up to, not including, `limit`."""
-        return int(self.roll() * limit)
+        return int(self.random() * limit)
 
     def pick(self, items: Sequence[T]) -> T:
         """One of the items."""

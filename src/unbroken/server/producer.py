@@ -14,16 +14,23 @@ from unbroken.events import Event, TextDelta
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
 from unbroken.server.estimate import cost_of, usage_of
-from unbroken.server.live import Live
 from unbroken.server.log import LOGGER
-from unbroken.server.records import Asked, Final, events_to, failure_of, fault_of, final_to
+from unbroken.server.records import (
+    AnswerRequest,
+    Failure,
+    Outcome,
+    as_unbroken_error,
+    encode_events,
+    encode_outcome,
+)
+from unbroken.server.tail import LiveTail
 from unbroken.stores.base import End, Lease, Store
 
 
-class Outcome(NamedTuple):
+class Result(NamedTuple):
     """What became of an answer."""
 
-    final: Final
+    final: Outcome
     response: Response
     metrics: StreamMetrics
 
@@ -31,13 +38,15 @@ class Outcome(NamedTuple):
 class Producer:
     """Writes the answer of `stream` behind what is in the log already, while `lease` holds."""
 
-    def __init__(self, store: Store, lease: Lease, stream: AsyncStream, asked: Asked) -> None:
+    def __init__(
+        self, store: Store, lease: Lease, stream: AsyncStream, asked: AnswerRequest
+    ) -> None:
         self.lease = lease
-        self.live = Live(lease.tail)
+        self.live = LiveTail(lease.tail)
         self._store, self._stream, self._asked = store, stream, asked
         self._stopped = ("", "")  # the state to end with, and why, if they are not its own
 
-    async def run(self) -> Outcome | None:
+    async def run(self) -> Result | None:
         """To the end. None if that is another's to write: somebody has taken over, or the store
         is gone and whoever reaches it will.
         """
@@ -60,39 +69,39 @@ class Producer:
         """Store what comes; the provider's failure, if it ends with one."""
         try:
             async for batch in self._stream.batches():
-                await self._write(joined(batch))
+                await self._write(coalesce_text(batch))
         except StoreError:
             raise
         except UnbrokenError as error:
             return error
         except Exception as error:  # noqa: BLE001  # else it would be taken over, for ever
-            LOGGER.exception("a fault of ours", extra={"facts": {"stream": self.lease.stream}})
-            return fault_of(error)
+            LOGGER.exception("internal_error", extra={"fields": {"stream": self.lease.stream}})
+            return as_unbroken_error(error)
         return None
 
     async def _write(self, events: list[Event]) -> None:
-        live, lease, record = self.live, self.lease, events_to(events)
+        live, lease, record = self.live, self.lease, encode_events(events)
         ack = await self._store.append(lease.stream, [record], live.tail, lease.fence)
         live.push(events, record)
         live.wake()
         if ack.cancelled:
             await self.stop("cancelled", "stopped")
 
-    async def _finish(self, error: UnbrokenError | None) -> Outcome:
+    async def _finish(self, error: UnbrokenError | None) -> Result:
         final = self._final(error)
-        end = End(final.state, final_to(final))
+        end = End(final.state, encode_outcome(final))
         await self._store.close(self.lease.stream, end, self.live.tail, self.lease.fence)
         self.live.end = end
-        return Outcome(final, self._stream.response, self._stream.metrics)
+        return Result(final, self._stream.response, self._stream.metrics)
 
-    def _final(self, error: UnbrokenError | None) -> Final:
+    def _final(self, error: UnbrokenError | None) -> Outcome:
         response, metrics = self._stream.response, self._stream.metrics
         stopped, reason = self._stopped
         usage = usage_of(self._asked.request, response)
-        return Final(
+        return Outcome(
             state=stopped or ("failed" if error else "complete"),
             reason=reason,
-            error=None if stopped or error is None else failure_of(error),
+            error=None if stopped or error is None else Failure.from_error(error),
             usage=usage,
             cost=cost_of(response, usage),
             provider=response.provider,
@@ -106,12 +115,12 @@ class Producer:
         )
 
 
-def joined(events: list[Event]) -> list[Event]:
+def coalesce_text(events: list[Event]) -> list[Event]:
     """Pieces of text that came together are one piece: a burst is stored and sent as one."""
     if len(events) == 1:
         return events
     said: list[Event] = []
-    for choice, run in groupby(events, _speaker):
+    for choice, run in groupby(events, _text_choice):
         if choice is None:
             said += run
         else:
@@ -119,5 +128,5 @@ def joined(events: list[Event]) -> list[Event]:
     return said
 
 
-def _speaker(event: Event) -> int | None:
+def _text_choice(event: Event) -> int | None:
     return event.choice if type(event) is TextDelta else None

@@ -8,8 +8,8 @@ from collections import deque
 from itertools import islice
 
 from unbroken.events import Event
-from unbroken.server.bell import Bell
-from unbroken.server.records import events_from
+from unbroken.server.notify import Notifier
+from unbroken.server.records import decode_events
 from unbroken.stores.base import End
 
 WINDOW, BYTES = 32, 256 * 1024
@@ -18,7 +18,7 @@ What is older stands in the store, and would stand in memory once for each open 
 """
 
 
-class Batch:
+class RecordBatch:
     """Events that were stored together, the record that holds them, the offset behind it."""
 
     __slots__ = ("_events", "data", "offset")
@@ -30,25 +30,25 @@ class Batch:
     def events(self) -> list[Event]:
         """Decoded once, for those who need more than the bytes."""
         if self._events is None:
-            self._events = events_from(self.data)
+            self._events = decode_events(self.data)
         return self._events
 
 
-class Live:
+class LiveTail:
     """An answer under way; `tail` is the offset behind its last stored record."""
 
     def __init__(self, tail: int) -> None:
         self.tail = tail
         self.end: End | None = None
-        self._batches: deque[Batch] = deque()
+        self._batches: deque[RecordBatch] = deque()
         self._size = 0
-        self._bell = Bell()
-        self.wait, self.wake = self._bell.wait, self._bell.ring
+        self._notifier = Notifier()
+        self.wait, self.wake = self._notifier.wait, self._notifier.notify_all
 
     def push(self, events: list[Event], record: bytes) -> None:
         """One more record is stored."""
         self.tail += 1
-        self._batches.append(Batch(self.tail, record, events))
+        self._batches.append(RecordBatch(self.tail, record, events))
         self._size += len(record)
         if len(self._batches) > 2 * WINDOW or self._size > BYTES:
             self._forget()
@@ -57,7 +57,7 @@ class Live:
         while len(self._batches) > WINDOW or self._size > BYTES:
             self._size -= len(self._batches.popleft().data)
 
-    def after(self, offset: int) -> list[Batch] | None:
+    def since(self, offset: int) -> list[RecordBatch] | None:
         """What came behind `offset`; None if the window does not reach there."""
         missing = self.tail - offset
         if not 0 <= missing <= len(self._batches):

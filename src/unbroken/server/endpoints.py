@@ -28,58 +28,57 @@ from unbroken.errors import (
 from unbroken.events import Notice
 from unbroken.messages import Request
 from unbroken.response import Response
-from unbroken.server.feed import gone
 from unbroken.server.gateway import STREAM_HEADER, gateway_of
-from unbroken.server.live import Batch
 from unbroken.server.log import LOGGER
 from unbroken.server.records import (
-    broken_by,
-    error_of,
-    failure_of,
-    fault_of,
+    Failure,
+    as_unbroken_error,
+    end_error,
 )
+from unbroken.server.responses import wait_for_disconnect
+from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import BEGINNING, Created, End
 from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
 
 Endpoint = Callable[[HttpRequest], Awaitable[HttpResponse]]
-Followed = AsyncGenerator[list[Batch] | End, None]
+Followed = AsyncGenerator[list[RecordBatch] | End, None]
 
 DIGITS = 18
 
 _NOTICES = frozenset(get_args(Notice))
 
 
-def speaking(codec: Codec) -> Endpoint:
+def chat_endpoint(codec: Codec) -> Endpoint:
     """An endpoint that answers in the dialect of `codec`."""
 
     async def endpoint(http: HttpRequest) -> HttpResponse:
         return await _answer(http, codec)
 
-    return _guarded(endpoint, codec)
+    return _with_error_handling(endpoint, codec)
 
 
-def careful(endpoint: Endpoint) -> Endpoint:
+def with_error_handling(endpoint: Endpoint) -> Endpoint:
     """The endpoint, with errors in OpenAI's shape."""
-    return _guarded(endpoint, openai_chat.CODEC)
+    return _with_error_handling(endpoint, openai_chat.CODEC)
 
 
-def _guarded(endpoint: Endpoint, codec: Codec) -> Endpoint:
+def _with_error_handling(endpoint: Endpoint, codec: Codec) -> Endpoint:
     async def answer(http: HttpRequest) -> HttpResponse:
         try:
             return await endpoint(http)
         except Exception as error:  # noqa: BLE001  # a fault of ours is told like all others
-            return refused(as_refusal(error), codec)
+            return error_response(to_provider_error(error), codec)
 
     return answer
 
 
-def as_refusal(error: Exception) -> ProviderError:
+def to_provider_error(error: Exception) -> ProviderError:
     """What a caller of ours did wrong, in the words of a provider; and what we did, which is
     written down with its traceback.
     """
     if isinstance(error, ClientDisconnect):
-        return left()
+        return client_disconnected()
     if isinstance(error, ProviderError) and error.status is not None:
         return error
     if isinstance(error, LocalProtocolError | OffsetUnknown):
@@ -89,11 +88,11 @@ def as_refusal(error: Exception) -> ProviderError:
     if isinstance(error, StoreError):
         return Overloaded(str(error), status=503, code="store_unavailable", retry_after=1.0)
     if not isinstance(error, UnbrokenError):
-        LOGGER.error("a fault of ours", exc_info=error)
-    return error_of(failure_of(fault_of(error)))
+        LOGGER.error("internal_error", exc_info=error)
+    return Failure.from_error(as_unbroken_error(error)).to_error()
 
 
-def refused(error: ProviderError, codec: Codec) -> HttpResponse:
+def error_response(error: ProviderError, codec: Codec) -> HttpResponse:
     """An error as an answer."""
     headers = {"content-type": "application/json"}
     if error.retry_after is not None:
@@ -101,29 +100,31 @@ def refused(error: ProviderError, codec: Codec) -> HttpResponse:
     return HttpResponse(codec.dialect.encode_error(error), error.status or 500, headers)
 
 
-def number(said: str) -> int:
+def parse_int(said: str) -> int:
     """An offset, a count. BadRequest for anything else: no store counts past 18 digits, and
     Python reads no number of more than 4,300.
     """
     if not said.isdecimal() or len(said) > DIGITS:
-        raise BadRequest(f"{said[:24]!r} is no number", status=400, code="invalid_request_error")
+        raise BadRequest(
+            f"{said[:24]!r} is not a non-negative integer", status=400, code="invalid_request_error"
+        )
     return int(said)
 
 
-async def begun(http: HttpRequest, stream: str) -> Followed:
+async def wait_first_event(http: HttpRequest, stream: str) -> Followed:
     """An answer to be streamed, when there is a word of it or a heartbeat is due. Raises what
     broke it before: that can still be a status.
     """
     server = gateway_of(http)
     followed = server.answers.follow(stream, BEGINNING)
-    first = asyncio.ensure_future(_first_word(followed))
-    await while_there(http, first, server.settings.heartbeat)
-    if first.done() and isinstance(end := first.result(), End) and (error := broken_by(end)):
+    first = asyncio.ensure_future(_first_event(followed))
+    await until_disconnect(http, first, server.settings.heartbeat)
+    if first.done() and isinstance(end := first.result(), End) and (error := end_error(end)):
         raise error
     return _from(first, followed)
 
 
-async def _first_word(followed: Followed) -> list[Batch] | End:
+async def _first_event(followed: Followed) -> list[RecordBatch] | End:
     """The first thing that a dialect has a word for: it knows none for our notices."""
     while True:
         item = await anext(followed)
@@ -131,7 +132,7 @@ async def _first_word(followed: Followed) -> list[Batch] | End:
             return item
 
 
-async def _from(first: "asyncio.Future[list[Batch] | End]", followed: Followed) -> Followed:
+async def _from(first: "asyncio.Future[list[RecordBatch] | End]", followed: Followed) -> Followed:
     try:
         yield await first
         async for item in followed:
@@ -141,12 +142,12 @@ async def _from(first: "asyncio.Future[list[Batch] | End]", followed: Followed) 
         await followed.aclose()
 
 
-async def folded(http: HttpRequest, stream: str, choices: int) -> Accumulator:
+async def collect(http: HttpRequest, stream: str, choices: int) -> Accumulator:
     """A whole answer, waited for while its reader is there. Raises what broke it."""
     fold, followed = Accumulator(choices), gateway_of(http).answers.follow(stream, BEGINNING)
     reading = asyncio.ensure_future(_fold(followed, fold))
-    await while_there(http, reading)
-    if error := broken_by(reading.result()):
+    await until_disconnect(http, reading)
+    if error := end_error(reading.result()):
         raise error
     return fold
 
@@ -160,18 +161,18 @@ async def _fold(followed: Followed, fold: Accumulator) -> End:
     raise AssertionError("what is followed has an end")
 
 
-async def while_there(
+async def until_disconnect(
     http: HttpRequest, awaited: "asyncio.Future[Any]", seconds: float | None = None
 ) -> None:
     """Wait for it, so long at most. If the reader leaves first it is given up, and `left` raised:
     a server hears that somebody has left only where it listens.
     """
-    leaving = asyncio.ensure_future(gone(http.receive))
+    leaving = asyncio.ensure_future(wait_for_disconnect(http.receive))
     both = (awaited, leaving)
     try:
         await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if leaving.done() and not awaited.done():
-            raise left()
+            raise client_disconnected()
     except (ProviderError, asyncio.CancelledError):
         awaited.cancel()
         await asyncio.wait((awaited,))
@@ -180,7 +181,7 @@ async def while_there(
         leaving.cancel()
 
 
-def left() -> ProviderError:
+def client_disconnected() -> ProviderError:
     """What is said to nobody: the log shows it. 499 is nginx's number for it."""
     return BadRequest("the reader has left", status=499, code="client_closed_request")
 
@@ -190,8 +191,8 @@ async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
     asked = codec.dialect.decode_request(await server.body(http))
     created = await server.begin(http, asked, server.settings.on_disconnect)
     if not asked.stream:
-        return await _whole(http, codec, asked, created)
-    followed = await begun(http, created.stream.id)
+        return await _full_response(http, codec, asked, created)
+    followed = await wait_first_event(http, created.stream.id)
     return server.feed(_encoded(followed, codec, asked, created), created.stream.id)
 
 
@@ -204,15 +205,17 @@ async def _encoded(
         async for item in followed:
             if not isinstance(item, End):
                 yield codec.encode_all(writer, [event for batch in item for event in batch.events])
-            elif error := broken_by(item):
+            elif error := end_error(item):
                 yield b"".join(map(codec.encode_frame, writer.fail(error)))
     finally:
         await followed.aclose()
 
 
-async def _whole(http: HttpRequest, codec: Codec, asked: Request, created: Created) -> HttpResponse:
+async def _full_response(
+    http: HttpRequest, codec: Codec, asked: Request, created: Created
+) -> HttpResponse:
     """The answer in one piece."""
-    fold = await folded(http, created.stream.id, asked.n or 1)
+    fold = await collect(http, created.stream.id, asked.n or 1)
     response = Response(
         id=fold.id,
         model=fold.model or asked.model,

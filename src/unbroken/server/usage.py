@@ -28,39 +28,39 @@ PAUSE = 1.0
 """Seconds until a store that is away is asked again."""
 
 Limits = Mapping[str, float]
-"""How much there may be of a field of Spent."""
+"""How much there may be of a field of UsageTotals."""
 
 
-class Spent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class UsageTotals(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was used, at a time or in a day."""
 
     requests: int = 0
     tokens: int = 0
     usd: float = 0.0
 
-    def __add__(self, other: "Spent") -> "Spent":
-        return Spent(
+    def __add__(self, other: "UsageTotals") -> "UsageTotals":
+        return UsageTotals(
             requests=self.requests + other.requests,
             tokens=self.tokens + other.tokens,
             usd=self.usd + other.usd,
         )
 
-    def past(self, limits: Limits) -> str:
+    def exceeded(self, limits: Limits) -> str:
         """The name of a limit that is reached; empty if none is."""
         return next((kind for kind, most in limits.items() if getattr(self, kind) >= most), "")
 
 
-_spent = msgspec.json.Decoder(Spent).decode
+_spent = msgspec.json.Decoder(UsageTotals).decode
 
 
-class Accounts:
+class UsageLedger:
     """The accounts of a store's keys. `clock` says which day it is."""
 
     def __init__(self, store: Store, clock: Clock = time.time) -> None:
         self._store, self._clock = store, clock
         self._day, self._of = -1, dict[str, _Account]()
 
-    async def book(self, owner: str, used: Spent, limits: Limits | None = None) -> str:
+    async def charge(self, owner: str, used: UsageTotals, limits: Limits | None = None) -> str:
         """Add what is used, and return when it is written. If a limit is reached already nothing
         is added, and its name comes back.
 
@@ -68,19 +68,19 @@ class Accounts:
         and is tried until the store takes it.
         """
         account = await self._account(owner)
-        return await account.book(_Entry(used, limits))
+        return await account.charge(_Entry(used, limits))
 
-    async def spent(self, owner: str) -> Spent:
+    async def spent(self, owner: str) -> UsageTotals:
         """What was used today."""
         try:
             return (await _read(self._store, _place(owner, self._today()), 0))[0]
         except StreamMissing:
-            return Spent()
+            return UsageTotals()
 
-    def known(self, owner: str) -> Spent:
+    def cached(self, owner: str) -> UsageTotals:
         """What was used today as far as this process knows: that much, if not more."""
         known = self._day == self._today() and owner in self._of
-        return self._of[owner].total if known else Spent()
+        return self._of[owner].total if known else UsageTotals()
 
     async def close(self) -> None:
         """Write no more. What still waits for a store that is away is lost."""
@@ -115,7 +115,7 @@ class Accounts:
 class _Entry:
     """What somebody wants to be written, and a place for what becomes of it."""
 
-    def __init__(self, used: Spent, limits: Limits | None) -> None:
+    def __init__(self, used: UsageTotals, limits: Limits | None) -> None:
         self.used, self.limits = used, limits
         self.told = asyncio.get_running_loop().create_future()
 
@@ -127,11 +127,11 @@ class _Account:
         self._store = store
         self._new = NewStream(id=_place(owner, day), owner=SPENT, labels={"day": str(day)})
         self._waiting: list[_Entry] = []
-        self.total, self._tail, self._fence, self._created = Spent(), 0, 0, 0.0
+        self.total, self._tail, self._fence, self._created = UsageTotals(), 0, 0, 0.0
         self._current = False  # as far as we know
         self.writer: asyncio.Task[None] | None = None
 
-    async def book(self, entry: _Entry) -> str:
+    async def charge(self, entry: _Entry) -> str:
         self._waiting.append(entry)
         if self.writer is None or self.writer.done():
             self.writer = asyncio.create_task(self._write())
@@ -160,18 +160,18 @@ class _Account:
         """
         stream = (await self._store.create(self._new, (), "keys", FOR_EVER)).stream
         if stream.created != self._created or stream.tail < self._tail:
-            self.total, self._tail, self._created = Spent(), 0, stream.created
+            self.total, self._tail, self._created = UsageTotals(), 0, stream.created
         more, self._tail = await _read(self._store, stream.id, self._tail)
         self.total, self._fence, self._current = self.total + more, stream.fence, True
 
     async def _decide(self, entries: list[_Entry]) -> None:
         """Tell everybody, in the order of asking, when it is written."""
-        new, told = Spent(), []
+        new, told = UsageTotals(), []
         for entry in entries:
-            told.append((self.total + new).past(entry.limits or {}))
+            told.append((self.total + new).exceeded(entry.limits or {}))
             if not told[-1]:
                 new += entry.used
-        if new != Spent():
+        if new != UsageTotals():
             record = msgspec.json.encode(new)
             ack = await self._store.append(self._new.id, [record], self._tail, self._fence)
             self.total, self._tail = self.total + new, ack.tail
@@ -191,9 +191,9 @@ def _place(owner: str, day: int) -> str:
     return f"{owner}_{day}"
 
 
-async def _read(store: Store, stream: str, after: int) -> tuple[Spent, int]:
+async def _read(store: Store, stream: str, after: int) -> tuple[UsageTotals, int]:
     """The sum of what stands behind an offset, and where that ends."""
-    total = Spent()
+    total = UsageTotals()
     while (page := await store.read(stream, after)).records:
         for record in page.records:
             total += _spent(record.data)

@@ -16,15 +16,15 @@ from starlette.types import Message, Receive, Scope, Send
 HEARTBEAT = 15.0
 """Seconds of silence before a heartbeat: proxies and load balancers give up after 30 to 60."""
 
-STRAIGHT = "unbroken.send"
+RAW_SEND = "unbroken.send"
 """In an ASGI scope: the way to the reader past our own layers, which care for heads only."""
 
-BEAT = b": keep-alive\n\n"
+HEARTBEAT_FRAME = b": keep-alive\n\n"
 
 STREAMING = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
 
-class Feed(Response):
+class StreamResponse(Response):
     """Sends what `source` yields, at once, and closes it when it ends or the reader leaves."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Feed(Response):
         headers: Mapping[str, str] | None = None,
         media_type: str = "text/event-stream",
         heartbeat: float = HEARTBEAT,
-        beat: bytes = BEAT,
+        beat: bytes = HEARTBEAT_FRAME,
     ) -> None:
         super().__init__(None, status, {**STREAMING, **(headers or {})}, media_type)
         del self.headers["content-length"]
@@ -47,8 +47,8 @@ class Feed(Response):
             await self._source.aclose()
             await super().__call__(scope, receive, send)
             return
-        body = asyncio.create_task(self._body(send, scope.get(STRAIGHT, send)))
-        reader = asyncio.create_task(gone(receive))
+        body = asyncio.create_task(self._body(send, scope.get(RAW_SEND, send)))
+        reader = asyncio.create_task(wait_for_disconnect(receive))
         try:
             await asyncio.wait((body, reader), return_when=asyncio.FIRST_COMPLETED)
             if body.done():
@@ -64,7 +64,7 @@ class Feed(Response):
     async def _body(self, wrapped: Send, send: Send) -> None:
         head = {"status": self.status_code, "headers": self.raw_headers}
         await wrapped({"type": "http.response.start", **head})
-        pulse = _Pulse(send, self._heartbeat, self._beat)
+        pulse = _Heartbeat(send, self._heartbeat, self._beat)
         beating = asyncio.create_task(pulse.run())
         try:
             async for data in self._source:
@@ -77,7 +77,7 @@ class Feed(Response):
         await wrapped({"type": "http.response.body", "body": b""})
 
 
-class _Pulse:
+class _Heartbeat:
     """Says something whenever nothing has been said for a while."""
 
     def __init__(self, send: Send, seconds: float, beat: bytes) -> None:
@@ -94,7 +94,7 @@ class _Pulse:
             await asyncio.sleep(self._seconds - silence)
 
 
-async def gone(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
     """Returns when the reader has left."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -12,9 +12,9 @@ from unbroken.errors import QuotaExhausted, StoreError, UnbrokenError
 from unbroken.events import Usage
 from unbroken.messages import Image, Message, Request, Text, messages_from
 from unbroken.metrics.prices import quote
-from unbroken.server.accounts import DAY, SPENT, Accounts, Spent
 from unbroken.server.estimate import cost_of, usage_of
 from unbroken.server.keys import Allowance, Caller, Keys
+from unbroken.server.usage import DAY, SPENT, UsageLedger, UsageTotals
 from unbroken.simulator.scenario import Fault, Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores import registry
@@ -71,25 +71,27 @@ def test_who_is_known_to_be_past_a_limit_is_told_without_the_store():
             keys.check(SMALL)
         return await keys.spent(SMALL.owner)
 
-    assert living(processes("memory", None), live) == Spent(requests=5)
+    assert living(processes("memory", None), live) == UsageTotals(requests=5)
 
 
 @every_store
 def test_nothing_that_was_used_is_lost(kind, tmp_path):
     async def live(one, other):
-        accounts = [Accounts(one), Accounts(other)]
+        accounts = [UsageLedger(one), UsageLedger(other)]
         await asyncio.gather(
-            *(accounts[turn % 2].book("key_a", Spent(tokens=turn)) for turn in range(200))
+            *(accounts[turn % 2].charge("key_a", UsageTotals(tokens=turn)) for turn in range(200))
         )
-        return [await book.spent("key_a") for book in (*accounts, Accounts(one))]
+        return [await book.spent("key_a") for book in (*accounts, UsageLedger(one))]
 
-    assert living(processes(kind, tmp_path), live) == [Spent(tokens=sum(range(200)))] * 3
+    assert living(processes(kind, tmp_path), live) == [UsageTotals(tokens=sum(range(200)))] * 3
 
 
 def test_a_busy_key_costs_few_writes():
     async def live(store, _):
-        accounts = Accounts(store)
-        await asyncio.gather(*(accounts.book("key_a", Spent(requests=1)) for _ in range(1000)))
+        accounts = UsageLedger(store)
+        await asyncio.gather(
+            *(accounts.charge("key_a", UsageTotals(requests=1)) for _ in range(1000))
+        )
         return (await store.find(SPENT)).streams
 
     [stream] = living(processes("memory", None), live)
@@ -99,14 +101,16 @@ def test_a_busy_key_costs_few_writes():
 
 def test_who_leaves_while_it_is_written_takes_nothing_with_him():
     async def live(store, _):
-        accounts = Accounts(store)
-        asking = [asyncio.create_task(accounts.book("a", Spent(requests=1))) for _ in range(3)]
+        accounts = UsageLedger(store)
+        asking = [
+            asyncio.create_task(accounts.charge("a", UsageTotals(requests=1))) for _ in range(3)
+        ]
         await asyncio.sleep(0)
         asking[0].cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-        return await Accounts(store).spent("a")
+        return await UsageLedger(store).spent("a")
 
-    assert living(processes("memory", None), live) == Spent(requests=3)
+    assert living(processes("memory", None), live) == UsageTotals(requests=3)
 
 
 def test_a_new_day_begins_at_nothing_and_old_days_go(tmp_path):
@@ -114,9 +118,9 @@ def test_a_new_day_begins_at_nothing_and_old_days_go(tmp_path):
     now = [DAY * 20_000.5]
 
     async def live(store, _):
-        accounts, days = Accounts(store, clock=lambda: now[0]), []
+        accounts, days = UsageLedger(store, clock=lambda: now[0]), []
         for _ in range(5):
-            await accounts.book("key_a", Spent(requests=1))
+            await accounts.charge("key_a", UsageTotals(requests=1))
             days.append((await accounts.spent("key_a")).requests)
             now[0] += DAY
         return days, sorted(stream.id for stream in (await store.find(SPENT)).streams)
@@ -129,8 +133,8 @@ def test_a_new_day_begins_at_nothing_and_old_days_go(tmp_path):
 
 def test_what_is_counted_is_never_taken_for_an_answer_or_pruned(tmp_path):
     async def live(store, _):
-        accounts = Accounts(store)
-        await accounts.book("key_a", Spent(requests=1))
+        accounts = UsageLedger(store)
+        await accounts.charge("key_a", UsageTotals(requests=1))
         return await store.orphans(), await store.prune(age=0.0), await accounts.spent("key_a")
 
     orphans, gone, spent = living(processes("sqlite", tmp_path), live)
@@ -140,30 +144,30 @@ def test_what_is_counted_is_never_taken_for_an_answer_or_pruned(tmp_path):
 
 def test_a_day_that_somebody_deleted_begins_anew():
     async def live(store, _):
-        accounts = Accounts(store)
-        await accounts.book("key_a", Spent(requests=3))
+        accounts = UsageLedger(store)
+        await accounts.charge("key_a", UsageTotals(requests=3))
         for stream in (await store.find(SPENT)).streams:
             await store.delete(stream.id)
-        await Accounts(store).book("key_a", Spent(requests=1))
-        await accounts.book("key_a", Spent(requests=1))
+        await UsageLedger(store).charge("key_a", UsageTotals(requests=1))
+        await accounts.charge("key_a", UsageTotals(requests=1))
         return await accounts.spent("key_a")
 
-    assert living(processes("memory", None), live) == Spent(requests=2)
+    assert living(processes("memory", None), live) == UsageTotals(requests=2)
 
 
 def test_a_redis_that_lost_the_last_records_counts_on():
     """As after a fail-over: two processes wrote in turn, so none can bring it back alone."""
 
     async def live(one, other):
-        first, second = Accounts(one), Accounts(other)
+        first, second = UsageLedger(one), UsageLedger(other)
         for accounts in (first, second, first):
-            await accounts.book("key_a", Spent(requests=1))
+            await accounts.charge("key_a", UsageTotals(requests=1))
         await cut_off(one, (await one.find(SPENT)).streams[0].id, 2)
         for accounts in (first, second):
-            await accounts.book("key_a", Spent(tokens=1))
+            await accounts.charge("key_a", UsageTotals(tokens=1))
         return await first.spent("key_a")
 
-    assert living(processes("redis", None), live) == Spent(requests=1, tokens=2)
+    assert living(processes("redis", None), live) == UsageTotals(requests=1, tokens=2)
 
 
 def test_a_database_of_an_older_version_still_counts(tmp_path):
@@ -186,21 +190,21 @@ def test_a_store_that_is_full_refuses_the_request_and_keeps_the_note():
     async def live(store, _):
         keys = Keys(store)
         store.limit = 0
-        noting = asyncio.create_task(keys.accounts.book(SMALL.owner, Spent(tokens=7)))
+        noting = asyncio.create_task(keys.accounts.charge(SMALL.owner, UsageTotals(tokens=7)))
         with pytest.raises(StoreError, match="full"):
             await keys.admit(SMALL)
         store.limit = 1 << 20
         await noting
         return await keys.spent(SMALL.owner)
 
-    assert living(processes("memory", None), live) == Spent(tokens=7)
+    assert living(processes("memory", None), live) == UsageTotals(tokens=7)
 
 
 def test_closing_does_not_wait_for_a_store_that_is_away():
     async def live(store, _):
-        accounts = Accounts(store)
+        accounts = UsageLedger(store)
         store.limit = 0
-        noting = asyncio.create_task(accounts.book("key_a", Spent(tokens=7)))
+        noting = asyncio.create_task(accounts.charge("key_a", UsageTotals(tokens=7)))
         await asyncio.sleep(0)
         await accounts.close()
         return await asyncio.gather(noting, return_exceptions=True)

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from unbroken.messages import Request, messages_from
-from unbroken.server.readers import PRESENCE, Readers
-from unbroken.server.records import Asked
+from unbroken.server.presence import PRESENCE_TTL, ReaderPresence
+from unbroken.server.records import AnswerRequest
 from unbroken.stores.base import NewStream
 from unbroken.stores.memory import MemoryStore
 
 GRACE = 10.0
-ASKED = Asked(
+ASKED = AnswerRequest(
     models=["sim/x"],
     request=Request(model="sim/x", messages=messages_from("Hi")),
     created=0,
@@ -27,7 +27,7 @@ class World:
     def __init__(self, asked=ASKED):
         self.now, self.abandoned = 1000.0, []
         self.store = MemoryStore(clock=self.clock)
-        self.readers = Readers(self.store, self._abandon, self.clock)
+        self.readers = ReaderPresence(self.store, self._abandon, self.clock)
         self._asked = asked
 
     def clock(self):
@@ -61,7 +61,7 @@ def told(story, asked=ASKED):
 
 
 @pytest.mark.parametrize(
-    ("wish", "after"), [("grace", GRACE), ("cancel", PRESENCE), ("keep", None)]
+    ("wish", "after"), [("grace", GRACE), ("cancel", PRESENCE_TTL), ("keep", None)]
 )
 def test_an_answer_that_nobody_ever_reads(wish, after):
     asked = msgspec.structs.replace(ASKED, on_disconnect=wish)
@@ -89,12 +89,12 @@ def test_a_reader_elsewhere_has_the_same_grace():
 
     async def story(world):
         for second in range(1, 17):
-            await world.store.attend("s", PRESENCE)
+            await world.store.attend("s", PRESENCE_TTL)
             await world.until(second / 2)
         await world.until(60)
 
     ((_, when),) = told(story)
-    assert 8 + GRACE - 0.6 <= when <= 8 + GRACE + PRESENCE
+    assert 8 + GRACE - 0.6 <= when <= 8 + GRACE + PRESENCE_TTL
 
 
 def test_a_reader_who_leaves_at_once_takes_the_answer_along():

@@ -8,7 +8,7 @@ the bell, in one event loop, so nothing needs to be remembered between rings.
 import asyncio
 
 
-class Bell:
+class Notifier:
     """For one event loop, the one it is made in."""
 
     __slots__ = ("_loop", "_waiting")
@@ -17,7 +17,7 @@ class Bell:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[asyncio.Future[None]] = []
 
-    def ring(self) -> None:
+    def notify_all(self) -> None:
         """Wake all who wait now."""
         if not self._waiting:
             return
