@@ -69,7 +69,7 @@ def test_no_more_answers_than_may_be_open(serve):
     until(lambda: site.json("POST", "/v1/streams", {"model": "sim/quick", **ASK})[0] == 201)
 
     assert status == 503
-    assert "2 answers are under way" in said["error"]["message"]
+    assert "limit of 2 concurrent streams" in said["error"]["message"]
 
 
 def test_nor_when_many_ask_at_once(serve, tmp_path):
