@@ -86,6 +86,7 @@ def test_a_reader_is_told_that_other_words_stand_where_it_has_read():
                     read.extend(batch.data for batch in item)
 
         async with here, Answers(there, AsyncClient(api_key="k")) as answers:
+            answers._takeover.paused = True  # another process takes over here
             await here.heartbeat("p", 60)
             new = await here.create(NewStream("s"), [b"question", b"one", b"two"], "p")
             reading = asyncio.ensure_future(follow())
@@ -95,8 +96,10 @@ def test_a_reader_is_told_that_other_words_stand_where_it_has_read():
             while len(read) < 3:
                 await asyncio.sleep(0.01)
             await cut_off(here, "s", 3)
-            fence = (await here.info("s")).fence
-            await here.append("s", [b"other", b"words", b"stand", b"here"], 1, fence)
+            await here.release_all("p")
+            await here.heartbeat("q", 60)
+            [lease] = await here.adopt("q")
+            await here.append("s", [b"other", b"words", b"stand", b"here"], 1, lease.fence)
             error = await asyncio.wait_for(reading, 20)
             assert (error.type, "others now" in error.message) == ("OffsetUnknown", True)
             await here.delete("s")
