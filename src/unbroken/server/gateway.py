@@ -27,7 +27,7 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from unbroken.client._async import AsyncClient
-from unbroken.client._plan import configured, default_model, environment
+from unbroken.client._plan import environment
 from unbroken.errors import (
     BadRequest,
     NotFound,
@@ -40,6 +40,7 @@ from unbroken.messages import Request
 from unbroken.metrics import prices
 from unbroken.metrics.answered import Answered, Observer, notify
 from unbroken.metrics.prometheus import Board
+from unbroken.server.admission import Models
 from unbroken.server.answers import Answers
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
@@ -62,9 +63,6 @@ except ImportError:  # OpenTelemetry is an extra
 
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
-
-MAX_MODEL_NAME = 4096
-"""Characters in the name of a model; the simulator's have their parameters in it."""
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
@@ -110,7 +108,7 @@ class Gateway:
         self.client = client or AsyncClient()
         self.answers = Answers(store, self.client, self._on_finished)
         self.answers.set_retention(self.settings.keep_days, self.settings.keep_bytes)
-        self.default_model = (self.settings.models or [default_model(environment())])[0]
+        self.admitted = Models(self.settings, self.client.routes, environment())
         self._app = Starlette(
             routes=found_routes(),
             middleware=self._middleware(),
@@ -216,14 +214,7 @@ class Gateway:
 
     def _check(self, models: list[str]) -> None:
         """Whether these may be asked, now. NotFound, Overloaded."""
-        allowed = self.settings.models
-        for model in models:
-            if len(model) > MAX_MODEL_NAME:
-                said = f"the name of a model has at most {MAX_MODEL_NAME} characters"
-                raise BadRequest(said, status=400, code="invalid_request_error")
-            if allowed and model not in allowed:
-                said = f"the model {model!r} is not served here; there are: {', '.join(allowed)}"
-                raise NotFound(said, status=404, code="model_not_found")
+        self.admitted.check(models)
         if self.answers.closing:
             said = "this server is restarting"
             raise Overloaded(said, status=503, code="restarting", retry_after=1.0)
@@ -267,9 +258,13 @@ class Gateway:
         return caller
 
     def models(self) -> list[str]:
-        """The names that `model` may have: routes, defaults, the simulator."""
-        found = [*self.client.routes, *configured(environment()), "sim/demo"]
-        return self.settings.models or list(dict.fromkeys(found))
+        """The names that `model` may have."""
+        return self.admitted.names()
+
+    @property
+    def default_model(self) -> str:
+        """The model when a request names none."""
+        return self.admitted.default
 
     def _on_finished(self, asked: AnswerRequest, stream: str, result: Result) -> None:
         """Report an answer that this process ended: to the metrics, to traces, to the log."""
@@ -304,8 +299,8 @@ def too_large(most: int) -> BadRequest:
 
 def _labels(asked: AnswerRequest) -> dict[str, str]:
     """What an answer is found by: its model, and how the question begins."""
-    said = [m.text for m in asked.request.messages if m.role == "user"]
-    return {"model": asked.models[0], "question": said[-1][:200] if said else ""}
+    questions = (m.text for m in reversed(asked.request.messages) if m.role == "user")
+    return {"model": asked.models[0], "question": next(questions, "")[:200]}
 
 
 def is_exhausted(stream: StreamInfo, after: int) -> bool:
