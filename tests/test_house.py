@@ -20,6 +20,7 @@ FLOORS = {
         "messages",
         "native",
         "partial",
+        "parts",
         "ready",
         "response",
         "schema",
@@ -46,6 +47,7 @@ LAZY = {
     "providers/bedrock.py": "botocore is an extra, and heavy",
     "deploy/_aws_calls.py": "botocore is an extra, and heavy",
     "metrics/prices.py": "the price list is an extra",
+    "schema.py": "the validator is loaded when an answer is checked",
     "partial.py": "the parser of partial JSON is loaded when somebody looks at half an answer",
     "simulator/pytest_plugin.py": "only tests that use a fixture pay for it",
 }
@@ -100,10 +102,16 @@ def test_the_rule_of_floors_can_fail():
 def graph():
     modules = {f"unbroken.{n[:-3].replace('/', '.')}".removesuffix(".__init__") for n in sources()}
     return {
-        module: {found for found in imported(text) if found in modules} - {module}
+        module: without_packages({found for found in imported(text) if found in modules}) - {module}
         for name, text in sources().items()
         for module in [f"unbroken.{name[:-3].replace('/', '.')}".removesuffix(".__init__")]
     }
+
+
+def without_packages(found):
+    """Drop a package that is named only as the home of a module that is imported from it."""
+    homes = {module.rpartition(".")[0] for module in found}
+    return {module for module in found if module not in homes}
 
 
 def circle(edges):

@@ -1,16 +1,16 @@
-"""Everything that can go wrong, as one tree.
+"""The exceptions of this package, as one tree.
 
     UnbrokenError              .retryable  .response (what arrived)  .attempts  .request_id
     ├─ ConfigurationError      a key, model name or setting is missing or wrong
-    ├─ TransportError          the road
+    ├─ TransportError          network failures
     │  ├─ ConnectFailed
     │  ├─ ConnectionLost
     │  └─ TimedOut             .phase: connect, first_event, idle, total
-    ├─ ProtocolError           the language
-    │  ├─ LocalProtocolError   we asked for something that can't be said
-    │  ├─ RemoteProtocolError  they said something that can't be read
-    │  └─ StreamTruncated      they stopped without saying the end
-    ├─ ProviderError           a refusal: .status .body .code
+    ├─ ProtocolError           malformed or incomplete messages
+    │  ├─ LocalProtocolError   the request can't be expressed
+    │  ├─ RemoteProtocolError  the provider's bytes can't be read
+    │  └─ StreamTruncated      the stream ended without its terminal event
+    ├─ ProviderError           an error response: .status .body .code
     │  ├─ BadRequest           400, 413, 422
     │  │  ├─ ContextTooLong
     │  │  └─ ContentFiltered
@@ -18,11 +18,11 @@
     │  ├─ PermissionDenied     403
     │  ├─ NotFound             404
     │  ├─ RateLimited          429: .retry_after
-    │  │  └─ QuotaExhausted    429 that no waiting cures
+    │  │  └─ QuotaExhausted    the account has no credit left
     │  ├─ Overloaded           503, 529: .retry_after
     │  └─ ServerError          500 and the rest
     ├─ OutputMismatch          the finished answer is not what response_format asked for
-    ├─ StreamInterrupted       recovery gave up in mid-answer; its cause is __cause__
+    ├─ StreamInterrupted       recovery failed in mid-answer; see __cause__
     │  └─ ResumeMismatch
     └─ StoreError
        ├─ OffsetConflict
@@ -30,8 +30,8 @@
        ├─ StreamClosed
        └─ StreamMissing
 
-An exception holds facts and words them in `__str__`: what happened, to which provider and model,
-at which attempt, and what to do about it. Nobody needs to parse a message.
+An exception stores facts and formats them in `__str__`: what happened, to which provider and model,
+at which attempt, and what to do about it. Callers never need to parse a message.
 """
 
 from collections.abc import Iterable
@@ -41,10 +41,10 @@ from unbroken.response import Attempt, Response
 
 
 class UnbrokenError(Exception):
-    """The root: `except unbroken.UnbrokenError` catches whatever this package raises.
+    """Base class of every exception that this package raises.
 
-    `response` is what had arrived of the answer, `attempts` the tries so far, `request_id` the
-    provider's name for the request (worth quoting to its support).
+    `response` is the part of the answer that arrived, `attempts` the attempts so far, `request_id`
+    the provider's id of the request (quote it to the provider's support).
     """
 
     retryable: ClassVar[bool] = False
@@ -61,7 +61,7 @@ class UnbrokenError(Exception):
         self.attempts: tuple[Attempt, ...] = ()
 
     def facts(self) -> Iterable[str]:
-        """What the sentence says after who failed; subclasses add their own facts."""
+        """Yield the clauses of the message, without provider and model."""
         yield self.message or type(self).__name__
 
     def __str__(self) -> str:
@@ -77,23 +77,23 @@ class ConfigurationError(UnbrokenError):
 
 
 class TransportError(UnbrokenError):
-    """The road to the provider failed."""
+    """The connection to the provider failed."""
 
     retryable = True
 
 
 class ConnectFailed(TransportError):
-    """No connection came about: DNS, refused, unreachable, TLS."""
+    """No connection could be made: DNS, refused, unreachable, TLS."""
 
     hint = "Check the network and the base URL."
 
 
 class ConnectionLost(TransportError):
-    """The connection broke before the answer was whole."""
+    """The connection broke before the answer was complete."""
 
 
 class TimedOut(TransportError):
-    """A clock ran out. `phase` is `connect`, `first_event`, `idle` or `total`."""
+    """A timeout expired. `phase` is `connect`, `first_event`, `idle` or `total`."""
 
     def __init__(self, message: str = "", *, phase: str = "", seconds: float | None = None) -> None:
         super().__init__(message)
@@ -108,30 +108,31 @@ class TimedOut(TransportError):
 
 
 class ProtocolError(UnbrokenError):
-    """Somebody did not keep to the language."""
+    """A message violates its protocol."""
 
 
 class LocalProtocolError(ProtocolError):
-    """The request can't be said in this provider's dialect; nothing was sent."""
+    """The request can't be expressed in this provider's dialect; nothing was sent."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The provider sent something that can't be read."""
+    """The provider sent bytes that can't be read."""
 
     retryable = True
 
 
 class StreamTruncated(ProtocolError):
-    """The stream ended cleanly, but the dialect's own end never came."""
+    """The stream ended cleanly, but without the dialect's terminal event."""
 
     retryable = True
 
 
 class ProviderError(UnbrokenError):
-    """The provider refused.
+    """The provider answered with an error.
 
-    `status` is the HTTP status, or the one that the error's own code stands for when it came
-    after a 200; `code` is the provider's word; `body` is what it sent.
+    `status` is the HTTP status, or the status that the error's code stands for if it arrived
+    after a 200; `code` is the provider's own code; `body` holds the bytes it sent; `retry_after`
+    is in seconds.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class ProviderError(UnbrokenError):
 
 
 class BadRequest(ProviderError):
-    """The request is wrong and stays wrong (400, 413, 422)."""
+    """The request is invalid; repeating it does not help (400, 413, 422)."""
 
 
 class ContextTooLong(BadRequest):
@@ -169,7 +170,7 @@ class ContextTooLong(BadRequest):
 
 
 class ContentFiltered(BadRequest):
-    """The provider's content policy stopped it; asking again does not help."""
+    """The provider's content policy blocked it; repeating it does not help."""
 
 
 class AuthenticationFailed(ProviderError):
@@ -179,7 +180,7 @@ class AuthenticationFailed(ProviderError):
 
 
 class PermissionDenied(ProviderError):
-    """The key is good but may not do this (403)."""
+    """The key is valid but lacks permission (403)."""
 
     hint = "Check that the key's project may use this model."
 
@@ -191,34 +192,34 @@ class NotFound(ProviderError):
 
 
 class RateLimited(ProviderError):
-    """Too many requests or tokens (429). `retry_after` is the provider's wish in seconds."""
+    """Too many requests or tokens (429). `retry_after` is the provider's Retry-After in seconds."""
 
     retryable = True
 
 
 class QuotaExhausted(RateLimited):
-    """The account has nothing left to spend: a 429 that waiting does not cure."""
+    """The account has no credit left; waiting does not help."""
 
     retryable = False
     hint = "Check the account's plan and billing."
 
 
 class Overloaded(ProviderError):
-    """The provider has too much to do (503, 529)."""
+    """The provider is overloaded (503, 529)."""
 
     retryable = True
 
 
 class ServerError(ProviderError):
-    """The provider broke or asks to come back (5xx; 408, 409, 425)."""
+    """The provider failed or asks for a retry (5xx; 408, 409, 425)."""
 
     retryable = True
 
 
 class StreamInterrupted(UnbrokenError):
-    """The answer broke off and could not be continued.
+    """The answer was interrupted and could not be continued.
 
-    `response` carries everything that was delivered; `__cause__` is what broke it.
+    `response` holds everything that was delivered; `__cause__` is the error that interrupted it.
     """
 
     def facts(self) -> Iterable[str]:
@@ -243,11 +244,11 @@ class StoreError(UnbrokenError):
 
 
 class OffsetConflict(StoreError):
-    """Somebody else has appended: this producer is no longer the producer."""
+    """Another producer has appended: this one has lost its lease."""
 
 
 class OffsetUnknown(StoreError):
-    """There is no such position in the stream."""
+    """The stream has no such offset."""
 
 
 class StreamClosed(StoreError):
@@ -275,7 +276,7 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
 
 
 def error_class(status: int) -> type[ProviderError]:
-    """The class for an HTTP status: the table above, else by its hundred."""
+    """Return the exception class for an HTTP status."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    return BadRequest if status < 500 else ServerError  # a redirect is a wrong address
+    return BadRequest if status < 500 else ServerError  # a redirect means a wrong base URL

@@ -88,8 +88,8 @@ def test_a_streamed_response_is_accepted(emulator):
 def test_a_response_with_error_trailers_is_accepted(emulator):
     asked = emulator("functions.late")
 
-    assert asked({}) == b"a b\n[broken off: the function failed]\n"
-    assert asked({}) == b"a b\n[broken off: the function failed]\n"  # it is in a good state
+    assert asked({}) == b"a b\n[interrupted: the function failed]\n"
+    assert asked({}) == b"a b\n[interrupted: the function failed]\n"  # it is in a good state
 
 
 def test_an_error_before_the_response_is_accepted(emulator):
@@ -104,7 +104,7 @@ def test_a_stream_is_ended_before_the_emulator_kills_it(emulator, tmp_path):
     body = emulator("functions.endless", seconds=3)(event)
 
     assert body.startswith(b"a.")
-    assert body.endswith(b"time is up]\n")
+    assert body.endswith(b"reached its timeout]\n")
 
 
 def test_the_example_answers(emulator):

@@ -126,7 +126,7 @@ def test_an_error_before_the_first_piece_is_the_invocations(function):
 def test_an_error_later_is_marked_and_told_in_the_trailers(function):
     invoked = function("late").invoke()
 
-    assert invoked.body() == b"a b\n[broken off: the function failed]\n"
+    assert invoked.body() == b"a b\n[interrupted: the function failed]\n"
     assert invoked.whole
     assert invoked.failure()["errorType"] == "Function.ValueError"
     assert invoked.failure()["errorMessage"] == "a secret"
@@ -157,7 +157,7 @@ def test_what_is_no_piece_breaks_its_answer_and_not_the_process(function, kind):
     later = [started.invoke({"kind": kind, "after": True}) for _ in range(2)]
 
     for invoked in later:
-        assert invoked.body() == b"half \n[broken off: the function failed]\n"
+        assert invoked.body() == b"half \n[interrupted: the function failed]\n"
         assert invoked.whole
         assert invoked.failure()["errorType"].endswith("Error")
 
@@ -191,7 +191,7 @@ def test_a_stream_is_ended_before_the_deadline(function, tmp_path, event):
 
     assert invoked.whole
     assert not invoked.timed_out
-    assert b"the function's time is up" in body
+    assert b"the function reached its timeout" in body
     assert invoked.failure()["errorType"] == "Function.TimedOut"
     assert closed.read_text() == "closed"  # and what it held open upstream
 
@@ -200,7 +200,7 @@ def test_a_function_that_blocks_for_ever_is_left_behind_at_the_deadline(function
     started = function("stuck")
     invoked = started.invoke(seconds=2)
 
-    assert invoked.body().startswith(b"a\n[broken off: ")
+    assert invoked.body().startswith(b"a\n[interrupted: ")
     assert (invoked.whole, invoked.timed_out) == (True, False)
     assert started.invoke(seconds=2).piece() == b"a"  # the process goes on
 
@@ -309,7 +309,7 @@ def test_the_gateway_marks_an_answer_that_outlasts_the_function(function):
     assert invoked.whole
     last = body.strip().rpartition(b"\n\n")[2]
     assert last.startswith(b"event: error\ndata: ")
-    assert b"time is up" in last
+    assert b"reached its timeout" in last
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/streams"])
@@ -374,7 +374,7 @@ def test_a_broken_answer_of_bedrocks_is_told_by_its_own_words(function, bedrock)
     invoked = function("bedrock_blocking", env={**bedrock, "MODEL": model}).invoke({"say": "Hi"})
     body = invoked.body()
 
-    assert b"[broken off: bedrock/anthropic.claude-haiku-4-5" in body
+    assert b"[interrupted: bedrock/anthropic.claude-haiku-4-5" in body
     assert invoked.failure()["errorType"] == "Function.StreamInterrupted"
 
 

@@ -13,8 +13,8 @@ from runtime_api import PATIENCE, Lambda
 
 from unbroken import AsyncClient, Client
 from unbroken.deploy import _aws_calls
-from unbroken.deploy._aws_calls import FRAME, Pusher, PushFailed, endpoint_of
-from unbroken.deploy.aws_websocket import LEGS, WebSocketAnswers
+from unbroken.deploy._aws_calls import FRAME, ConnectionSender, PushFailed, endpoint_of
+from unbroken.deploy.aws_websocket import MAX_INVOCATIONS, WebSocketAnswers
 from unbroken.errors import ConfigurationError
 from unbroken.simulator.app import running
 from unbroken.simulator.scenario import Scenario
@@ -155,7 +155,7 @@ def test_a_throttled_message_is_sent_again(api, whole):
 
 def test_a_connection_that_takes_nothing_is_given_up(api):
     api.throttled = 10
-    push = Pusher(api.url, "c1", waits=(0.0, 0.0))
+    push = ConnectionSender(api.url, "c1", waits=(0.0, 0.0))
     with pytest.raises(PushFailed, match="429"):
         asyncio.run(push(b"{}"))
 
@@ -163,8 +163,8 @@ def test_a_connection_that_takes_nothing_is_given_up(api):
 
 
 def test_a_management_api_that_is_not_there_is_given_up(api):
-    push = Pusher("http://127.0.0.1:9/prod", "c1", waits=(0.0,))
-    with pytest.raises(PushFailed, match="no answer"):
+    push = ConnectionSender("http://127.0.0.1:9/prod", "c1", waits=(0.0,))
+    with pytest.raises(PushFailed, match="no response"):
         asyncio.run(push(b"{}"))
 
 
@@ -184,7 +184,7 @@ def test_an_answer_that_outlasts_the_function_goes_on_in_another_one(api, whole)
     said = ask(api, model, seconds=5)
 
     assert len(api.jobs) > 1
-    assert api.jobs[1]["answer"]["leg"] == 2
+    assert api.jobs[1]["answer"]["invocation"] == 2
     assert text_of(said) == whole(model)
     assert said[-1]["type"] == "end"
 
@@ -219,10 +219,10 @@ def test_an_error_that_is_not_ours_is_told_without_details_and_raised(api):
 def test_an_answer_without_end_takes_a_bounded_number_of_invocations(api):
     said = ask(api, f"{CLAUDE}?ttft=0&tps=20&tokens=9000", seconds=4.2)
 
-    assert len(api.jobs) == LEGS
+    assert len(api.jobs) == MAX_INVOCATIONS
     assert said[-1]["error"] == {
         "type": "TimedOut",
-        "message": "timed out (total), the function's time is up",
+        "message": "timed out (total), the function reached its timeout",
     }
     assert text_of(said)
 
@@ -245,7 +245,7 @@ def test_a_broken_answer_is_told_behind_its_text(api):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({}, "neither"),
+        ({}, "required"),
         ({"message": 1}, "Expected `str`"),
         ({"message": "Hi", "id": "x" * 101}, "length <= 100"),
         ({"messages": [{"role": "system", "content": "Obey."}]}, "Invalid enum value 'system'"),

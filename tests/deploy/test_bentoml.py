@@ -247,9 +247,9 @@ def test_a_refusal_before_the_first_piece_has_the_providers_status(bento):
 
 def test_half_an_answer_ends_with_a_mark(bento):
     with bento.ask("torn") as answer:
-        text, found, why = answer.read().decode().partition("\n[broken off: ")
+        text, found, why = answer.read().decode().partition("\n[interrupted: ")
 
-    assert (answer.status, found) == (200, "\n[broken off: ")
+    assert (answer.status, found) == (200, "\n[interrupted: ")
     assert POEM.startswith(text) and "Cats" in text
     assert "interrupted after" in why
     assert why.removesuffix("]\n") in bento.log.read_text()

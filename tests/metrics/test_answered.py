@@ -111,5 +111,5 @@ def test_one_that_fails_harms_nobody(caplog):
         assert client.complete("openai/whole", "Hi").text
 
     assert len(notebook.told) == 1
-    assert "could not note an answer of openai/whole" in caplog.text
+    assert "failed on an answer of openai/whole" in caplog.text
     assert "the disk is full" in caplog.text

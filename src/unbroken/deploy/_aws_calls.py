@@ -1,6 +1,6 @@
-"""The calls to AWS that the WebSocket pattern needs, through botocore, in threads.
+"""AWS calls of the WebSocket pattern, through botocore, in threads.
 
-botocore (extra `aws`) is loaded at the first call; AWS's own Python runtimes bring it along.
+botocore (extra `aws`) is imported at the first call; AWS's own Python runtimes include it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from unbroken.errors import ConfigurationError, TransportError
 
 FRAME = 32 * 1024
 """Bytes of a message. A message may have 128 KB, but in frames of 32 KB at most; a larger one
-closes the connection with 1009, and each 32 KB are paid for as a message
+closes the connection with 1009, and each 32 KB are billed as a message
 (docs.aws.amazon.com/apigateway: apigateway-execution-service-websocket-limits-table.html)."""
 
 ASYNC_PAYLOAD = 1_000_000
@@ -22,14 +22,14 @@ ASYNC_PAYLOAD = 1_000_000
 (docs.aws.amazon.com/lambda/latest/api: API_Invoke.html)."""
 
 WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-"""Seconds between the tries of one message: twelve in all, then the connection is given up."""
+"""Seconds between attempts to send one message, twelve in all; then the connection is abandoned."""
 
 
-class Gone(Exception):
-    """410: the connection is closed, nobody listens."""
+class ConnectionGone(Exception):
+    """410: the connection is closed."""
 
     def __str__(self) -> str:
-        return "the client has left"
+        return "client closed the connection"
 
 
 class TooLarge(Exception):
@@ -41,13 +41,13 @@ class PushFailed(TransportError):
 
 
 # GoneException, PayloadTooLargeException (botocore's apigatewaymanagementapi model, 2018-11-29)
-_FATES: Mapping[int, type[Exception]] = {410: Gone, 413: TooLarge}
+_STATUS_ERRORS: Mapping[int, type[Exception]] = {410: ConnectionGone, 413: TooLarge}
 
 
 def endpoint_of(request: Mapping[str, Any]) -> str:
-    """Where a connection is pushed to, from an event's `requestContext`
-    (docs.aws.amazon.com/apigateway: apigateway-how-to-call-websocket-api-connections.html). The
-    API's own name, since a custom domain has no stage in its path.
+    """Return the URL for pushes to a connection, from an event's `requestContext`
+    (docs.aws.amazon.com/apigateway: apigateway-how-to-call-websocket-api-connections.html). Uses
+    the API's own host name, since a custom domain has no stage in its path.
     """
     override = os.environ.get("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI")  # as botocore reads it
     if override:
@@ -58,9 +58,9 @@ def endpoint_of(request: Mapping[str, Any]) -> str:
     return f"https://{own}/{request['stage']}"
 
 
-class Pusher:
-    """Sends messages to one connection, one after the other; by the loop's clock, no wait for
-    another try goes past `until`.
+class ConnectionSender:
+    """Sends messages to one connection, one at a time. No retry waits past `until`, in seconds of
+    the event loop's clock.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Pusher:
         self._until, self._waits = until, waits
 
     async def __call__(self, data: bytes) -> None:
-        """Gone, TooLarge; PushFailed when it is not taken after all tries, or in time.
+        """Send a message. Raises ConnectionGone, TooLarge, or PushFailed after the last attempt.
 
-        429 is either the account's rate or a client that reads too slowly (its buffer at AWS is
-        full); in both cases waiting helps, and what comes meanwhile gathers.
+        429 means either the account's rate limit or a client that reads too slowly (its buffer at
+        AWS is full). Waiting helps in both cases; text that arrives meanwhile is coalesced.
         """
         if len(data) > FRAME:
             raise TooLarge
@@ -85,17 +85,17 @@ class Pusher:
             status = await asyncio.to_thread(self._post, data)
             if 200 <= status < 300:
                 return
-            if fate := _FATES.get(status):
-                raise fate
+            if error := _STATUS_ERRORS.get(status):
+                raise error
             if wait is None or status not in _AGAIN or self._late(wait):
-                raise PushFailed(f"the connection took no message: {status or 'no answer'}")
+                raise PushFailed(f"the connection accepted no message: {status or 'no response'}")
             await asyncio.sleep(wait)
 
     def _late(self, wait: float) -> bool:
         return asyncio.get_running_loop().time() + wait > self._until
 
     def _post(self, data: bytes) -> int:
-        """The status; 0 if there was no answer."""
+        """Return the HTTP status, or 0 without a response."""
         client, errors = _client("apigatewaymanagementapi", self._endpoint)
         try:
             client.post_to_connection(ConnectionId=self._connection, Data=data)
@@ -109,8 +109,8 @@ class Pusher:
 _AGAIN = frozenset({0, 429, 500, 502, 503, 504})
 
 
-async def again(function: str, payload: bytes) -> None:
-    """Invoke the function once more, without waiting for it."""
+async def invoke_async(function: str, payload: bytes) -> None:
+    """Invoke the function asynchronously (InvocationType=Event)."""
     await asyncio.to_thread(_invoke, function, payload)
 
 
@@ -121,7 +121,7 @@ def _invoke(function: str, payload: bytes) -> None:
 
 @cache
 def _client(service: str, endpoint: str | None) -> tuple[Any, Any]:
-    """A client of botocore's, and its exceptions. It tries pushes once: we know what 429 means."""
+    """Return a botocore client and its exceptions. Pushes are retried by ConnectionSender."""
     try:
         import botocore.config
         import botocore.exceptions

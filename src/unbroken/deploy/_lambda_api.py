@@ -1,6 +1,6 @@
-"""The Lambda Runtime API, as far as a runtime that streams needs it.
+"""The parts of the Lambda Runtime API that a streaming runtime needs.
 
-Every fact is from docs.aws.amazon.com/lambda/latest/dg: `runtimes-api.html` (paths, the headers of
+Facts are from docs.aws.amazon.com/lambda/latest/dg: `runtimes-api.html` (paths, the headers of
 an invocation) and `runtimes-custom.html`, section "Implementing response streaming in a custom
 runtime" (response mode, chunks, trailers, and that the connection is closed after a response).
 
@@ -21,9 +21,9 @@ from unbroken.transport.chunked import ChunkedDecoder
 VERSION = "/2018-06-01/runtime"
 
 HTTP_INTEGRATION = "application/vnd.awslambda.http-integration-response"
-"""What a function URL and a REST API are told by: a JSON head, 8 NUL bytes, the body. (AWS names
-the type in its Node.js runtime and in lambda_http; the layout stands in the API Gateway guide,
-`response-transfer-mode-lambda.html`.)"""
+"""The content type of responses for function URLs and REST APIs: a JSON head, 8 NUL bytes, then
+the body. AWS names the type in its Node.js runtime and in lambda_http; the layout is in the API
+Gateway guide, `response-transfer-mode-lambda.html`."""
 
 ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Invocation(Struct, frozen=True):
-    """One event and what the Runtime API says of it. `deadline` is in Unix seconds."""
+    """One event and its metadata. `deadline` is in Unix seconds."""
 
     id: str
     event: bytes
@@ -43,7 +43,7 @@ class Invocation(Struct, frozen=True):
 
 
 class Failure(Struct, frozen=True, rename="camel"):
-    """An error in the words of the Runtime API; `error_type` is `Category.Reason`."""
+    """An error in the Runtime API's format; `error_type` is `Category.Reason`."""
 
     error_type: str
     error_message: str
@@ -57,43 +57,43 @@ class _Reply(Struct, frozen=True):
 
 
 def failure_of(error: BaseException, category: str = "Function") -> Failure:
-    """An exception, with its trace."""
+    """Convert an exception, with its traceback."""
     kind = f"{category}.{type(error).__name__}"
     return Failure(kind, str(error), traceback.format_exception(error))
 
 
 class RuntimeApi:
-    """The runtime's side. `address` is AWS_LAMBDA_RUNTIME_API: host and port."""
+    """Client of the Runtime API. `address` is AWS_LAMBDA_RUNTIME_API: host and port."""
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     async def next(self) -> Invocation:
-        """Wait for an event; as long as it takes, the process may be frozen meanwhile."""
+        """Wait for an event, without a timeout: the process may be frozen meanwhile."""
         reply = await self._ask("GET", "/invocation/next")
-        told = reply.headers
+        headers = reply.headers
         return Invocation(
-            id=told["lambda-runtime-aws-request-id"],
+            id=headers["lambda-runtime-aws-request-id"],
             event=reply.body,
-            deadline=int(told["lambda-runtime-deadline-ms"]) / 1000,
-            arn=told.get("lambda-runtime-invoked-function-arn", ""),
-            trace=told.get("lambda-runtime-trace-id", ""),
-            headers=told,
+            deadline=int(headers["lambda-runtime-deadline-ms"]) / 1000,
+            arn=headers.get("lambda-runtime-invoked-function-arn", ""),
+            trace=headers.get("lambda-runtime-trace-id", ""),
+            headers=headers,
         )
 
     async def answer(self, invocation: str, body: bytes) -> None:
-        """The whole response of a function that does not stream."""
+        """Send the response of a function that does not stream."""
         json = {"Content-Type": "application/json"}
         await self._ask("POST", f"/invocation/{invocation}/response", json, body)
 
     async def fail(self, failure: Failure, invocation: str = "") -> None:
-        """An error before the response began; without an invocation, one of the start."""
+        """Report an error before the response started; without `invocation`, one of the start."""
         path = f"/invocation/{invocation}/error" if invocation else "/init/error"
         kind = {"Content-Type": "application/json", ERROR_TYPE: failure.error_type}
         await self._ask("POST", path, kind, _encode(failure))
 
     async def stream(self, invocation: str, content_type: str) -> "Streamed":
-        """Begin a response in pieces."""
+        """Start a streamed response."""
         head = {
             "Content-Type": content_type,
             "Lambda-Runtime-Function-Response-Mode": "streaming",
@@ -126,19 +126,19 @@ class RuntimeApi:
 
 
 class Streamed:
-    """A response that is being sent: one chunk a piece, and how it ended."""
+    """A streamed response: one HTTP chunk per piece, then how it ended."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     async def write(self, data: bytes) -> None:
-        """One piece, as soon as the platform takes it. (An empty chunk would be the end.)"""
+        """Send one piece and wait until it is accepted. (An empty chunk would be the end.)"""
         if data:
             self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
             await self._writer.drain()
 
     async def end(self, failure: Failure | None = None) -> None:
-        """The last chunk, the trailers of an error, and what the platform says to it."""
+        """Send the last chunk and the trailers of an error, then read the platform's reply."""
         trailers = b""
         if failure is not None:
             body = base64.b64encode(_encode(failure)).decode()
@@ -150,12 +150,12 @@ class Streamed:
             self._writer.close()
 
     def abandon(self) -> None:
-        """Close it without an end."""
+        """Close the connection without an end."""
         self._writer.close()
 
 
 async def _reply(reader: asyncio.StreamReader) -> _Reply:
-    """One response, whole. RemoteProtocolError for a refusal."""
+    """Read a complete response. Raises RemoteProtocolError for an error status."""
     try:
         status, headers = _parsed(await reader.readuntil(b"\r\n\r\n"))
         body = await _body(reader, headers)
@@ -173,7 +173,7 @@ def _parsed(head: bytes) -> tuple[int, dict[str, str]]:
 
 
 async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
-    """Events of more than two kilobytes come in chunks from AWS's emulator."""
+    """Read a body; AWS's emulator sends events above two kilobytes chunked."""
     if "chunked" not in headers.get("transfer-encoding", ""):
         return await reader.readexactly(int(headers.get("content-length", 0)))
     decoder, parts = ChunkedDecoder(), list[bytes]()

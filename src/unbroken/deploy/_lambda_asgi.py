@@ -1,9 +1,9 @@
-"""Events of function URLs and REST APIs as ASGI, so that any app answers them, piece by piece.
+"""Adapts events of function URLs and REST APIs to ASGI, so that any app can stream its response.
 
 Function URLs send payload format 2.0 (docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html),
-REST APIs 1.0 (docs.aws.amazon.com/apigateway: set-up-lambda-proxy-integrations.html). The app is
-never told of a reader who has left: Lambda does not know it. It is not told of the start and the
-stop of the process either (no lifespan); the gateway starts at its first request.
+REST APIs 1.0 (docs.aws.amazon.com/apigateway: set-up-lambda-proxy-integrations.html). The app
+never receives `http.disconnect`, since Lambda does not report it, and no lifespan events; the
+gateway starts at its first request.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Answering = Callable[[Any, Context], AsyncGenerator[Head | bytes, None]]
 
 
 def asgi(app: App) -> Answering:
-    """The app as a function that streams; `asgi(Gateway(store))` is a whole gateway."""
+    """Return a streaming handler for an ASGI app; `asgi(Gateway(store))` is a complete gateway."""
 
     def handler(event: Any, context: Context) -> AsyncGenerator[Head | bytes, None]:
         return _pieces(app, scope_of(event, context), body_of(event))
@@ -29,16 +29,16 @@ def asgi(app: App) -> Answering:
 
 
 async def _pieces(app: App, scope: Message, body: bytes) -> AsyncGenerator[Head | bytes, None]:
-    """What the app sends, when it sends it; the app waits until it is taken."""
-    said: asyncio.Queue[Message] = asyncio.Queue(1)
-    asked = iter([{"type": "http.request", "body": body, "more_body": False}])
+    """Yield what the app sends. The app waits until each message is consumed."""
+    messages: asyncio.Queue[Message] = asyncio.Queue(1)
+    incoming = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def receive() -> Message:
-        return next(asked, None) or await asyncio.get_running_loop().create_future()
+        return next(incoming, None) or await asyncio.get_running_loop().create_future()
 
-    running = asyncio.ensure_future(app(scope, receive, said.put))
+    running = asyncio.ensure_future(app(scope, receive, messages.put))
     try:
-        while (message := await _next(said, running)) is not None:
+        while (message := await _next(messages, running)) is not None:
             if message["type"] == "http.response.start":
                 yield _head(message)
             else:
@@ -48,33 +48,33 @@ async def _pieces(app: App, scope: Message, body: bytes) -> AsyncGenerator[Head 
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def _next(said: asyncio.Queue[Message], running: "asyncio.Future[Any]") -> Message | None:
-    """What it says next; None when it has said all. Raises what the app raises."""
-    saying = asyncio.ensure_future(said.get())
+async def _next(messages: asyncio.Queue[Message], running: "asyncio.Future[Any]") -> Message | None:
+    """Return the app's next message, or None at its end. Raises what the app raises."""
+    pending = asyncio.ensure_future(messages.get())
     try:
-        await asyncio.wait((saying, running), return_when=asyncio.FIRST_COMPLETED)
-        if saying.done():
-            return saying.result()
+        await asyncio.wait((pending, running), return_when=asyncio.FIRST_COMPLETED)
+        if pending.done():
+            return pending.result()
         running.result()
         return None
     finally:
-        saying.cancel()
+        pending.cancel()
 
 
 def _head(message: Message) -> Head:
-    """Cookies apart, and of other names that come twice the values in one line (RFC 9110, 5.3)."""
+    """Convert the start message: cookies apart, other repeated headers joined (RFC 9110, 5.3)."""
     pairs = [(name.decode("latin-1").lower(), value) for name, value in message["headers"]]
     headers: dict[str, str] = {}
     for name, value in pairs:
-        said = value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {said}" if name in headers else said
+        text = value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
     headers.pop("set-cookie", None)
     cookies = [value.decode("latin-1") for name, value in pairs if name == "set-cookie"]
     return Head(status=message["status"], headers=headers, cookies=cookies)
 
 
 def scope_of(event: Mapping[str, Any], context: Context) -> Message:
-    """ASGI's view of a request (asgi.readthedocs.io: HTTP connection scope)."""
+    """Return the ASGI scope of a request (asgi.readthedocs.io: HTTP connection scope)."""
     request = event["requestContext"]
     http = request.get("http") or {
         "method": event.get("httpMethod", "GET"),
@@ -100,7 +100,7 @@ def scope_of(event: Mapping[str, Any], context: Context) -> Message:
 
 
 def _headers(event: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Format 1.0 has the values of a name as a list, 2.0 in one line with the cookies apart."""
+    """Yield the headers: format 1.0 lists values, 2.0 joins them and has cookies apart."""
     for name, values in (event.get("multiValueHeaders") or {}).items():
         yield from ((name, value) for value in values)
     if not event.get("multiValueHeaders"):
@@ -110,13 +110,13 @@ def _headers(event: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 
 def _query(event: Mapping[str, Any]) -> str:
-    """Format 2.0 has the query as it was sent, 1.0 decoded."""
+    """Return the query string: format 2.0 has it raw, 1.0 decoded."""
     if "rawQueryString" in event:
         return str(event["rawQueryString"])
     return urlencode(event.get("multiValueQueryStringParameters") or {}, doseq=True)
 
 
 def body_of(event: Mapping[str, Any]) -> bytes:
-    """The body, whatever way it is written."""
+    """Return the body, base64 decoded if needed."""
     body = event.get("body") or ""
     return base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()

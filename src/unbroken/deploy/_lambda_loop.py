@@ -1,14 +1,14 @@
-"""What happens between one event and the next: call the function, send what it yields, in time.
+"""The event loop of the Lambda runtime: call the function and send what it yields, in time.
 
-    the function                      what is sent
+    the function                      response
     returns a value                   the value as JSON, in one piece
     yields (generator, async or not)  each piece at once, as a streamed response
     yields a `Head` first             an HTTP response: status, headers, then the pieces
 
-A reader who leaves does not stop a function: it runs, and is billed, to its timeout
-(docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html). And at its timeout
-Lambda kills the process, which looks to a reader like any torn connection. So every stream is ended
-a second before, by us, with a mark that the reader can tell from the answer.
+A client that disconnects does not stop a function: it runs, and is billed, to its timeout
+(docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html). At its
+timeout Lambda kills the process, which a client can't tell from a lost connection. Therefore every
+stream is ended one second earlier, with a marker that can't be confused with the answer.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from unbroken.wire import sse
 from unbroken.wire.codec import Frame
 
 MARGIN = 1.0
-"""Seconds before the deadline at which a stream is ended: enough for the last chunk to leave."""
+"""Seconds before the deadline at which a stream is ended, so that the last chunk is still sent."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -49,15 +49,15 @@ class Head(Struct, frozen=True, kw_only=True):
     cookies: list[str] = []
 
     def prelude(self) -> bytes:
-        """As function URLs and REST APIs read it, within the first 16 KB of a response
+        """Encode the head for function URLs and REST APIs: within the first 16 KB of a response
         (docs.aws.amazon.com/apigateway: response-transfer-mode-lambda.html).
         """
-        said = {"statusCode": self.status, "headers": self.headers, "cookies": self.cookies}
-        return _encode(said) + bytes(8)
+        head = {"statusCode": self.status, "headers": self.headers, "cookies": self.cookies}
+        return _encode(head) + bytes(8)
 
 
 class Context(Struct, frozen=True, kw_only=True):
-    """What AWS's own Python runtime tells a function, under the same names
+    """The context object of AWS's own Python runtime, with the same names
     (docs.aws.amazon.com/lambda/latest/dg/python-context.html).
     """
 
@@ -71,29 +71,29 @@ class Context(Struct, frozen=True, kw_only=True):
     log_stream_name: str = ""
 
     def get_remaining_time_in_millis(self) -> int:
-        """Until Lambda kills the process."""
+        """Return the milliseconds until Lambda kills the process."""
         return max(0, int((self.deadline - time.time()) * 1000))
 
 
-_HUNG_UP = (TransportError, ProtocolError, OSError)
-"""The platform is away, or does not want what we say."""
+_CONNECTION_ERRORS = (TransportError, ProtocolError, OSError)
+"""The Runtime API is unavailable or rejected the response."""
 
 Piece = Head | bytes | str
 Handler = Callable[[Any, Context], Any]
 
 
 async def serve(api: RuntimeApi, handler: Handler) -> None:
-    """Answer one event after the other, until the process is killed."""
+    """Handle events one at a time, until the process is killed."""
     while True:
         await answer(api, handler, await api.next())
 
 
 async def answer(api: RuntimeApi, handler: Handler, invocation: Invocation) -> None:
-    """Answer one event. What the function raises is told; the process lives on."""
+    """Handle one event. Exceptions of the function are reported; the process continues."""
     os.environ["_X_AMZN_TRACE_ID"] = invocation.trace  # as runtimes-custom.html asks
     try:
         event = msgspec.json.decode(invocation.event)
-        result = await _called(handler, event, context_of(invocation, os.environ))
+        result = await _invoke_handler(handler, event, context_of(invocation, os.environ))
         if isinstance(result, AsyncGenerator):
             await _Response(api, invocation, event).send(result)
         else:
@@ -104,15 +104,15 @@ async def answer(api: RuntimeApi, handler: Handler, invocation: Invocation) -> N
 
 
 async def _fail(api: RuntimeApi, invocation: Invocation, error: Exception) -> None:
-    """Tell what the function raised. A platform that won't hear it may still have a next event."""
+    """Report what the function raised. If that fails, the next event may still succeed."""
     try:
         await api.fail(failure_of(error), invocation.id)
-    except _HUNG_UP as refusal:
-        _log(invocation.id, refusal)
+    except _CONNECTION_ERRORS as failure:
+        _log(invocation.id, failure)
 
 
 def context_of(invocation: Invocation, env: Mapping[str, str]) -> Context:
-    """What the function is told; the rest is in the environment."""
+    """Return the context of an invocation; the rest is in the environment."""
     return Context(
         aws_request_id=invocation.id,
         invoked_function_arn=invocation.arn,
@@ -126,13 +126,13 @@ def context_of(invocation: Invocation, env: Mapping[str, str]) -> Context:
 
 
 def is_http(event: Any) -> bool:
-    """Whether it came from a function URL or a REST API, and not from an invocation."""
+    """Return True for an event of a function URL or a REST API, False for a direct invocation."""
     request = event.get("requestContext", {}) if isinstance(event, dict) else {}
     return "http" in request or "httpMethod" in request
 
 
-async def _called(handler: Handler, event: Any, context: Context) -> Any:
-    """In a thread, as it may block; what it returns may still have to be awaited."""
+async def _invoke_handler(handler: Handler, event: Any, context: Context) -> Any:
+    """Call the handler in a thread, since it may block, and await its result if needed."""
     result = await asyncio.to_thread(handler, event, context)
     if inspect.isawaitable(result):
         result = await result
@@ -140,8 +140,8 @@ async def _called(handler: Handler, event: Any, context: Context) -> Any:
 
 
 async def _threaded(pieces: Generator[Piece, None, None]) -> AsyncGenerator[Piece, None]:
-    """A generator that blocks. It can't be stopped while it waits, so when time is up it is left
-    behind, and closed as soon as it has its next piece.
+    """Iterate over a blocking generator. It can't be stopped while it waits, so at the deadline it
+    is abandoned, and closed as soon as it yields its next piece.
     """
     end: Any = object()
     reading = asyncio.ensure_future(asyncio.to_thread(next, pieces, end))
@@ -154,16 +154,16 @@ async def _threaded(pieces: Generator[Piece, None, None]) -> AsyncGenerator[Piec
 
 
 def _close(done: "asyncio.Future[Any]", pieces: Generator[Piece, None, None]) -> None:
-    """Where it may block, and with its last error seen: it has been told, or nobody waits."""
+    """Close the generator in a thread, since it may block. Its last error was already reported."""
     if not done.cancelled():
         done.exception()
     done.get_loop().run_in_executor(None, pieces.close)
 
 
-async def _in_time(
+async def _until_deadline(
     pieces: AsyncGenerator[Piece, None], until: float
 ) -> AsyncGenerator[Piece | Exception, None]:
-    """The pieces that come before `until`, and as the last one what went wrong, if anything did."""
+    """Yield the pieces until `until`, and as the last item the error, if there was one."""
     try:
         while True:
             async with asyncio.timeout_at(until) as clock:
@@ -172,13 +172,13 @@ async def _in_time(
     except StopAsyncIteration:
         return
     except Exception as error:  # noqa: BLE001  # a function may raise anything
-        yield TimedOut("the function's time is up") if clock.expired() else error
+        yield TimedOut("the function reached its timeout") if clock.expired() else error
     finally:
         await pieces.aclose()
 
 
 class _Response:
-    """A streamed response, opened by its first piece: an error before is the invocation's own."""
+    """A streamed response. It starts with the first piece; earlier errors fail the invocation."""
 
     def __init__(self, api: RuntimeApi, invocation: Invocation, event: Any) -> None:
         self._api, self._invocation = api, invocation
@@ -187,23 +187,23 @@ class _Response:
         self._kind = "text/plain"
 
     async def send(self, pieces: AsyncGenerator[Piece, None]) -> None:
-        """All pieces, and the end. Raises what the function raised before its first piece."""
+        """Send all pieces and the end. Raises what the function raised before its first piece."""
         broken = None
         try:
-            broken = await self._all(pieces)
+            broken = await self._send_all(pieces)
             if broken is None or self._sent is not None:
                 await self._end(broken)
-        except _HUNG_UP as error:
-            _log(self._invocation.id, error)  # the platform has hung up: there is nobody to tell
+        except _CONNECTION_ERRORS as error:
+            _log(self._invocation.id, error)  # the platform closed the connection
             if self._sent is not None:
                 self._sent.abandon()
         if broken is not None and self._sent is None:
             raise broken
 
-    async def _all(self, pieces: AsyncGenerator[Piece, None]) -> Exception | None:
-        """Every piece; what went wrong with the function, if something did."""
-        until = asyncio.get_running_loop().time() + self._left() - MARGIN
-        async with contextlib.aclosing(_in_time(pieces, until)) as timely:
+    async def _send_all(self, pieces: AsyncGenerator[Piece, None]) -> Exception | None:
+        """Send every piece; return the function's error, if there was one."""
+        until = asyncio.get_running_loop().time() + self._remaining() - MARGIN
+        async with contextlib.aclosing(_until_deadline(pieces, until)) as timely:
             async for piece in timely:
                 if isinstance(piece, Exception):
                     return piece
@@ -214,17 +214,17 @@ class _Response:
                 await self._write(piece, data)
         return None
 
-    def _left(self) -> float:
+    def _remaining(self) -> float:
         return self._invocation.deadline - time.time()
 
     async def _write(self, piece: Piece, data: bytes) -> None:
         sent = self._sent or await self._open(piece)
         if not isinstance(piece, Head):
-            async with asyncio.timeout(self._left()):  # a reader may be slower than the function
+            async with asyncio.timeout(self._remaining()):  # clients may be slow
                 await sent.write(data)
 
     async def _open(self, first: Piece) -> Streamed:
-        """Begin, with a head where one is read; pieces of bytes alone are of an unknown kind."""
+        """Start the response, with a head for HTTP events; plain bytes have no content type."""
         head = first if isinstance(first, Head) else _PLAIN if self._http else None
         if head is None:
             self._kind = "text/plain" if isinstance(first, str) else ""
@@ -237,9 +237,9 @@ class _Response:
         return self._sent
 
     async def _end(self, broken: Exception | None) -> None:
-        """The last chunk; before it the mark, and behind it the trailers, of what went wrong."""
+        """Send the last chunk; on an error, a marker before it and trailers behind it."""
         sent = self._sent or await self._open("")
-        async with asyncio.timeout(max(self._left(), MARGIN / 2)):
+        async with asyncio.timeout(max(self._remaining(), MARGIN / 2)):
             if broken is None:
                 return await sent.end()
             _log(self._invocation.id, broken)
@@ -248,8 +248,8 @@ class _Response:
 
 
 def _data(piece: Piece) -> bytes:
-    """What is sent of a piece. TypeError or ValueError for what is none, before it opens a response
-    that can't be taken back.
+    """Encode a piece. Raises TypeError or ValueError for an invalid one, before the response
+    starts.
     """
     if isinstance(piece, Head):
         return piece.prelude()
@@ -261,8 +261,8 @@ def _data(piece: Piece) -> bytes:
 _PLAIN = Head(headers={"content-type": "text/plain; charset=utf-8"})
 
 
-def _told(error: Exception) -> dict[str, str]:
-    """What a reader may know: what our own errors say; of others only that there was one."""
+def _public_error(error: Exception) -> dict[str, str]:
+    """Return the error as clients may see it: messages of other libraries stay in the log."""
     known = isinstance(error, UnbrokenError)
     return {
         "message": str(error) if known else "the function failed",
@@ -271,21 +271,21 @@ def _told(error: Exception) -> dict[str, str]:
 
 
 def _sse_mark(error: Exception) -> bytes:
-    """An `error` event, which the SDKs raise. The empty line ends a frame that was cut."""
-    data = _encode({"error": _told(error)})
+    """Encode an `error` event, which the SDKs raise. The empty line ends a partial frame."""
+    data = _encode({"error": _public_error(error)})
     return b"\n\n" + sse.encode(Frame(data, event="error"))
 
 
 def _json_mark(error: Exception) -> bytes:
-    return b"\n" + _encode({"error": _told(error)}) + b"\n"
+    return b"\n" + _encode({"error": _public_error(error)}) + b"\n"
 
 
 def _text_mark(error: Exception) -> bytes:
-    return f"\n[broken off: {_told(error)['message']}]\n".encode()
+    return f"\n[interrupted: {_public_error(error)['message']}]\n".encode()
 
 
 def _no_mark(_error: Exception) -> bytes:
-    return b""  # an image with a sentence at its end is no image; the trailers have to do
+    return b""  # text would corrupt binary content; the trailers report the error
 
 
 _MARKS: dict[str, Callable[[Exception], bytes]] = {
@@ -297,7 +297,7 @@ _MARKS: dict[str, Callable[[Exception], bytes]] = {
 
 
 def _log(invocation: str, error: BaseException) -> None:
-    """For CloudWatch, which keeps what is written to standard error."""
-    said = "".join(traceback.format_exception(error))
-    sys.stderr.write(f"{invocation} {said}")
+    """Log to standard error, which CloudWatch keeps."""
+    trace = "".join(traceback.format_exception(error))
+    sys.stderr.write(f"{invocation} {trace}")
     sys.stderr.flush()

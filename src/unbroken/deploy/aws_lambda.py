@@ -1,16 +1,16 @@
 """AWS Lambda with streamed responses, in Python.
 
-AWS's own Python runtime can't stream (docs.aws.amazon.com/lambda/latest/dg:
-configuration-response-streaming.html names Node.js), so this module is a runtime of its own. In a
-function of a managed Python runtime it takes the place of AWS's by a wrapper script,
+AWS's own Python runtime can't stream responses (docs.aws.amazon.com/lambda/latest/dg:
+configuration-response-streaming.html names Node.js), so this module is a custom runtime. In a
+managed Python runtime it replaces AWS's by a wrapper script,
 AWS_LAMBDA_EXEC_WRAPPER=/var/task/bootstrap (`runtimes-modify.html`), and in an OS-only runtime or
 an image the same script is the `bootstrap`:
 
     #!/bin/sh
     exec "${1:-python3}" -m unbroken.deploy.aws_lambda
 
-The function is what it always was, `app.handler` with `event` and `context`; one that yields is
-streamed, with a `Head` first where a function URL or a REST API asks:
+The function is an ordinary `app.handler` with `event` and `context`. A generator is streamed, with
+a `Head` first for function URLs and REST APIs:
 
     async def handler(event, context):
         yield Head(headers={"content-type": "text/plain; charset=utf-8"})
@@ -18,7 +18,7 @@ streamed, with a `Head` first where a function URL or a REST API asks:
             async for text in stream.text:
                 yield text
 
-`asgi(app)` makes such a function of any ASGI app, the whole gateway among them.
+`asgi(app)` turns any ASGI app into such a function, the gateway included.
 """
 
 import asyncio
@@ -35,16 +35,16 @@ __all__ = ["Context", "Handler", "Head", "asgi", "main"]
 
 
 def loaded(name: str) -> Handler:
-    """The function that `_HANDLER` names: `file.function`, or `folder/file.function`."""
+    """Import the function that `_HANDLER` names: `file.function`, or `folder/file.function`."""
     module, _, function = name.replace("/", ".").rpartition(".")
     found: Handler = getattr(importlib.import_module(module), function)
     return found
 
 
 async def run(env: Mapping[str, str]) -> None:
-    """Load the function and serve it. What goes wrong at the start is told, and ends the process
-    (`runtimes-custom.html`, initialization tasks). On Managed Instances as many events are served
-    at a time as the platform allows (the same page, concurrent requests).
+    """Load the function and serve it. An initialization error is reported and ends the process
+    (`runtimes-custom.html`, initialization tasks). On Managed Instances, as many events are served
+    concurrently as the platform allows (the same page, concurrent requests).
     """
     api = RuntimeApi(env["AWS_LAMBDA_RUNTIME_API"])
     try:
@@ -57,7 +57,7 @@ async def run(env: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    """The entry point. The function's own folder comes first, as in AWS's runtime."""
+    """Run the runtime. The function's own folder comes first on the path, as in AWS's runtime."""
     if "AWS_LAMBDA_RUNTIME_API" not in os.environ:
         raise SystemExit("AWS_LAMBDA_RUNTIME_API is not set: this runs in Lambda or its emulator")
     sys.path.insert(0, os.environ.get("LAMBDA_TASK_ROOT", "."))

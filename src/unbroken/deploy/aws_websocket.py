@@ -1,27 +1,27 @@
-"""Answers over an API Gateway WebSocket: the pieces are pushed back to the connection.
+"""Answers over an API Gateway WebSocket: the text is pushed back to the connection.
 
     handler = WebSocketAnswers("bedrock/anthropic.claude-haiku-4-5", system="Be brief.")
 
-is the function of three routes (docs.aws.amazon.com/apigateway: apigateway-websocket-api.html):
+serves three routes (docs.aws.amazon.com/apigateway: apigateway-websocket-api.html):
 
-    $connect, $disconnect    nothing is kept; who has left is known from the next push (410)
+    $connect, $disconnect    no state is kept; the next push detects a closed connection (410)
     sendMessage              {"action": "sendMessage", "message": "...", "id": "..."}, or the turns
                              so far as "messages": [{"role": "user", "content": "..."}, ...]
 
-An integration has 29 seconds, and no answer may hang on that, so `sendMessage` only starts an
-asynchronous invocation of the same function, which has the function's own time (up to 15 minutes).
-If that runs out in mid-answer, the next invocation goes on from what was delivered. It works in
-AWS's own Python runtime: nothing here needs a streamed response.
+An integration times out after 29 seconds. Therefore `sendMessage` only starts an asynchronous
+invocation of the same function, which may run for the function's own timeout (up to 15 minutes).
+If that expires in mid-answer, the next invocation continues from what was delivered. This works in
+AWS's own Python runtime: no streamed response is needed.
 
-What a client gets, in order by `seq` (one that it has seen is the same message again):
+Messages to the client, ordered by `seq` (a repeated `seq` is the same message again):
 
     {"id", "run", "seq", "type": "text", "text"}       more of the answer
-    {"id", "run", "seq", "type": "restart"}            forget the text so far, it begins again
+    {"id", "run", "seq", "type": "restart"}            discard the text so far, the answer restarts
     {"id", "run", "seq", "type": "end", "finish_reason", "usage"}
     {"id", "run", "seq", "type": "error", "error": {"message", "type"}}
 
 Lambda may start an asynchronous invocation twice (lambda/latest/api: API_Invoke.html); the two
-differ in their `run`, and a client stays with the first it hears of.
+differ in `run`, and a client keeps to the first `run` it receives.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._plan import Models, Parameters
 from unbroken.deploy._aws_calls import (
     ASYNC_PAYLOAD,
-    Gone,
-    Pusher,
+    ConnectionGone,
+    ConnectionSender,
     PushFailed,
     TooLarge,
-    again,
     endpoint_of,
+    invoke_async,
 )
 from unbroken.engine.policy import RecoveryPolicy
 from unbroken.errors import ConfigurationError, TimedOut, UnbrokenError
@@ -52,30 +52,30 @@ from unbroken.events import CONTENT, Event, Restarted, TextDelta
 from unbroken.ready import ready
 
 MARGIN = 3.0
-"""Seconds before the function's timeout at which it hands over, or says that time is up."""
+"""Seconds before the function's timeout at which it hands over, or reports a timeout."""
 
 LAST_TRY = 1.0
-"""Seconds before the timeout after which no message waits for another try. It is less than MARGIN,
-so that a throttled connection still hears how it goes on."""
+"""Seconds before the timeout after which no message is retried. Less than MARGIN, so that a
+throttled connection still receives the last message."""
 
-GATHER = 0.2
-"""Seconds of text in one message. Every message is paid for, up to 32 KB the same
+BATCH_WINDOW = 0.2
+"""Seconds of text per message. Every message is billed, up to 32 KB at the same price
 (aws.amazon.com/api-gateway/pricing, WebSocket APIs), and a token is four bytes."""
 
-LEGS = 4
-"""Invocations that one answer may take, each of them as long as the function's timeout."""
+MAX_INVOCATIONS = 4
+"""Invocations per answer, each of at most the function's timeout."""
 
-REWIND = RecoveryPolicy(rewind=True)
-"""A client of ours can take back what it has shown, so a second answer that differs from the first
-is no failure. Models that can't go on with a text of their own need that at a hand-over."""
+ALLOW_RESTART = RecoveryPolicy(rewind=True)
+"""A client of this protocol can discard what it has shown (`restart`), so a different second answer
+is acceptable. Models that can't continue their own text need this at a hand-over."""
 
 Json = dict[str, Any]
 
 _log = logging.getLogger(__name__)
 
 
-class Running(Protocol):
-    """What is used of Lambda's context object."""
+class LambdaContext(Protocol):
+    """The attributes of Lambda's context object that are used here."""
 
     invoked_function_arn: str
 
@@ -83,14 +83,14 @@ class Running(Protocol):
 
 
 class Turn(Struct, frozen=True):
-    """What was said so far. A client has no say in the system prompt."""
+    """An earlier turn. A client can't set the system prompt."""
 
     role: Literal["user", "assistant"]
     content: str
 
 
 @ready
-class Asked(Struct, frozen=True):
+class SendMessage(Struct, frozen=True):
     """The body of `sendMessage`."""
 
     message: str = ""
@@ -100,7 +100,7 @@ class Asked(Struct, frozen=True):
 
 @ready
 class Job(Struct, frozen=True, kw_only=True):
-    """What an asynchronous invocation has to do; `events` were delivered by the one before."""
+    """The payload of an asynchronous invocation; `events` were delivered by earlier ones."""
 
     connection: str
     endpoint: str
@@ -108,7 +108,7 @@ class Job(Struct, frozen=True, kw_only=True):
     turns: list[Turn]
     run: str = ""
     seq: int = 0
-    leg: int = 1
+    invocation: int = 1
     events: list[Event] = []
 
 
@@ -116,9 +116,9 @@ _OK: Json = {"statusCode": 200}
 
 
 class WebSocketAnswers:
-    """The function. `model` and `parameters` are those of `AsyncClient.stream`, the recovery being
-    `REWIND` if there is none; `endpoint` is the management API's, if the event's own address is
-    not to be used; `client` makes the client.
+    """The Lambda function. `model` and `parameters` are those of `AsyncClient.stream`; `recovery`
+    defaults to `ALLOW_RESTART`. `endpoint` replaces the management API's URL from the event;
+    `client` creates the client; `gather` is the batch window in seconds.
     """
 
     def __init__(
@@ -127,25 +127,25 @@ class WebSocketAnswers:
         *,
         endpoint: str = "",
         client: Callable[[], AsyncClient] = AsyncClient,
-        gather: float = GATHER,
+        gather: float = BATCH_WINDOW,
         **parameters: Unpack[Parameters],
     ) -> None:
         if parameters.get("tools"):
-            raise ConfigurationError("an answer over a WebSocket is text: it can't call tools")
-        parameters.setdefault("recovery", REWIND)
+            raise ConfigurationError("tools can't be used over a WebSocket: answers are text only")
+        parameters.setdefault("recovery", ALLOW_RESTART)
         self._model, self._parameters = model, parameters
-        self._endpoint, self._client, self._gather = endpoint, client, gather
+        self._endpoint, self._client, self._batch_window = endpoint, client, gather
 
-    def __call__(self, event: Json, context: Running) -> Json:
-        """Lambda's entry. Only who may invoke the function itself can send a job."""
+    def __call__(self, event: Json, context: LambdaContext) -> Json:
+        """Handle an event. Only principals that may invoke the function itself can send a job."""
         if "requestContext" not in event:
             asyncio.run(self._work(msgspec.convert(event["answer"], Job), context))
         elif event["requestContext"]["routeKey"] not in _SILENT:
             asyncio.run(self._start(event, context))
         return _OK
 
-    async def _start(self, event: Json, context: Running) -> None:
-        """Pass the question on, so that the integration is over at once."""
+    async def _start(self, event: Json, context: LambdaContext) -> None:
+        """Start the asynchronous invocation, so that the integration returns at once."""
         request = event["requestContext"]
         job = Job(
             connection=request["connectionId"],
@@ -154,28 +154,28 @@ class WebSocketAnswers:
             turns=[],
         )
         try:
-            await again(context.invoked_function_arn, _payload(_asked(job, event)))
+            await invoke_async(context.invoked_function_arn, _payload(_with_turns(job, event)))
         except Exception as error:
-            await _Talk(job, _end(context)).error(error)
-            if not isinstance(error, _TELLABLE):
+            await _Session(job, _end(context)).error(error)
+            if not isinstance(error, _PUBLIC_ERRORS):
                 raise
 
-    async def _work(self, job: Job, context: Running) -> None:
-        """Answer one question. What goes wrong is told to the client."""
+    async def _work(self, job: Job, context: LambdaContext) -> None:
+        """Answer one request. Errors are sent to the client."""
         end = _end(context)
-        talk = _Talk(job, end)
+        session = _Session(job, end)
         try:
             async with self._client() as client, self._stream(client, job) as stream:
-                late = await talk.tell(stream, end - MARGIN, self._gather)
+                late = await session.deliver(stream, end - MARGIN, self._batch_window)
             if late:
-                await self._hand_over(talk, context)
-        except (Gone, PushFailed) as left:
-            # Nobody listens: the stream is closed, and with it the provider's connection.
-            _log.warning("%s: connection %s: %s", job.id, job.connection, left)
+                await self._hand_over(session, context)
+        except (ConnectionGone, PushFailed) as error:
+            # The stream is closed, and with it the connection to the provider.
+            _log.warning("%s: connection %s: %s", job.id, job.connection, error)
         except Exception as error:
-            await talk.error(error)
-            if not isinstance(error, _TELLABLE):
-                raise  # for the function's own log
+            await session.error(error)
+            if not isinstance(error, _PUBLIC_ERRORS):
+                raise  # into the function's own log
 
     def _stream(self, client: AsyncClient, job: Job) -> AsyncStream:
         prompt = [{"role": turn.role, "content": turn.content} for turn in job.turns]
@@ -183,90 +183,90 @@ class WebSocketAnswers:
             return client.resume(job.events, self._model, prompt, **self._parameters)
         return client.stream(self._model, prompt, **self._parameters)
 
-    async def _hand_over(self, talk: "_Talk", context: Running) -> None:
-        """The next invocation goes on; there is none for what has no content yet, or too much."""
-        job = talk.rest()
+    async def _hand_over(self, session: "_Session", context: LambdaContext) -> None:
+        """Start the next invocation. Raises TimedOut with no content yet, or too much."""
+        job = session.rest()
         payload = _payload(job)
-        begun = any(type(event) in CONTENT for event in job.events)
-        if job.leg > LEGS or not begun or len(payload) > ASYNC_PAYLOAD:
-            raise TimedOut("the function's time is up")
-        await again(context.invoked_function_arn, payload)
+        has_content = any(type(event) in CONTENT for event in job.events)
+        if job.invocation > MAX_INVOCATIONS or not has_content or len(payload) > ASYNC_PAYLOAD:
+            raise TimedOut("the function reached its timeout")
+        await invoke_async(context.invoked_function_arn, payload)
 
 
-def _end(context: Running) -> float:
-    """When Lambda kills the function, by the loop's clock."""
+def _end(context: LambdaContext) -> float:
+    """Return the function's deadline on the event loop's clock, in seconds."""
     return asyncio.get_running_loop().time() + context.get_remaining_time_in_millis() / 1000
 
 
 _SILENT = frozenset({"$connect", "$disconnect"})
 
-_TELLABLE = (UnbrokenError, msgspec.DecodeError)
-"""Errors that a client may read; others are for the log."""
+_PUBLIC_ERRORS = (UnbrokenError, msgspec.DecodeError)
+"""Errors whose message is sent to the client; others are only logged."""
 
 
-def _asked(job: Job, event: Json) -> Job:
-    """The job, with what the client said. msgspec.DecodeError if that is nothing."""
-    asked = msgspec.json.decode(event.get("body") or "{}", type=Asked)
-    turns = [*asked.messages, *([Turn("user", asked.message)] if asked.message else [])]
+def _with_turns(job: Job, event: Json) -> Job:
+    """Return the job with the client's turns. Raises msgspec.DecodeError for an invalid body."""
+    body = msgspec.json.decode(event.get("body") or "{}", type=SendMessage)
+    turns = [*body.messages, *([Turn("user", body.message)] if body.message else [])]
     if not turns:
-        raise msgspec.ValidationError("there is neither `message` nor `messages`")
-    return msgspec.structs.replace(job, id=asked.id or job.id, turns=turns)
+        raise msgspec.ValidationError("`message` or `messages` is required")
+    return msgspec.structs.replace(job, id=body.id or job.id, turns=turns)
 
 
 def _payload(job: Job) -> bytes:
     return msgspec.json.encode({"answer": job})
 
 
-class _Talk:
-    """What one connection is told of one answer: a reader that never waits for the connection, and
-    a writer that says what has gathered. A message that is on its way is never cancelled, since
-    nobody would know whether it arrived.
+class _Session:
+    """One answer sent to one connection: a reader that never waits for the connection, and a
+    writer that sends batches. A message in flight is never cancelled, since its delivery would be
+    unknown.
     """
 
     def __init__(self, job: Job, end: float) -> None:
         self._job = job
-        self._push = Pusher(job.endpoint, job.connection, end - LAST_TRY)
+        self._push = ConnectionSender(job.endpoint, job.connection, end - LAST_TRY)
         self._run = job.run or secrets.token_hex(4)
         self._seq = job.seq
         self._events = [*job.events]
-        self._unsaid: list[str] = []
+        self._pending: list[str] = []
         self._restart = False
-        self._more, self._over = asyncio.Event(), asyncio.Event()
+        self._more, self._finished = asyncio.Event(), asyncio.Event()
 
-    async def tell(self, stream: AsyncStream, until: float, gather: float) -> bool:
-        """Say the answer; whether time was up before its end. Gone if nobody listens."""
+    async def deliver(self, stream: AsyncStream, until: float, batch_window: float) -> bool:
+        """Send the answer; return True if the deadline came before its end."""
         reading = asyncio.ensure_future(self._read(stream))
         try:
-            await self._write(until, gather)
-            late = not self._over.is_set()
+            await self._write(until, batch_window)
+            late = not self._finished.is_set()
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-        await self._catch_up()
+        await self._flush()
         if not late:
             reading.result()
             response = stream.response
             usage = msgspec.to_builtins(response.usage)
             end = {"type": "end", "finish_reason": response.finish_reason, "usage": usage}
-            await self._say(end)
+            await self._send(end)
         return late
 
     def rest(self) -> Job:
-        """What is still to be done."""
+        """Return the job for the next invocation."""
         return msgspec.structs.replace(
             self._job,
             run=self._run,
             seq=self._seq,
-            leg=self._job.leg + 1,
-            events=_merged(self._events),
+            invocation=self._job.invocation + 1,
+            events=_coalesced(self._events),
         )
 
     async def error(self, error: Exception) -> None:
-        """The end of an answer that is none."""
-        said = str(error) if isinstance(error, _TELLABLE) else "the function failed"
-        with contextlib.suppress(Gone, PushFailed):
-            told = {"message": said, "type": type(error).__name__}
-            await self._say({"type": "error", "error": told})
+        """Send an error as the end of the answer."""
+        message = str(error) if isinstance(error, _PUBLIC_ERRORS) else "the function failed"
+        with contextlib.suppress(ConnectionGone, PushFailed):
+            facts = {"message": message, "type": type(error).__name__}
+            await self._send({"type": "error", "error": facts})
 
     async def _read(self, stream: AsyncStream) -> None:
         try:
@@ -276,46 +276,46 @@ class _Talk:
                     self._take(event)
                 self._more.set()
         finally:
-            self._over.set()
+            self._finished.set()
             self._more.set()
 
     def _take(self, event: Event) -> None:
         if type(event) is TextDelta and event.choice == 0:
-            self._unsaid.append(event.text)
+            self._pending.append(event.text)
         elif type(event) is Restarted:
-            self._unsaid, self._restart = [], True
+            self._pending, self._restart = [], True
 
-    async def _write(self, until: float, gather: float) -> None:
-        """Say what has gathered, until the end or until time is up."""
+    async def _write(self, until: float, batch_window: float) -> None:
+        """Send batches until the end of the answer or the deadline."""
         now = asyncio.get_running_loop().time
-        while not self._over.is_set() and now() < until:
+        while not self._finished.is_set() and now() < until:
             await _wait(self._more, until - now())
             self._more.clear()
-            await self._catch_up()
-            await _wait(self._over, min(gather, until - now()))
+            await self._flush()
+            await _wait(self._finished, min(batch_window, until - now()))
 
-    async def _catch_up(self) -> None:
-        unsaid, self._unsaid = "".join(self._unsaid), []
+    async def _flush(self) -> None:
+        pending, self._pending = "".join(self._pending), []
         if self._restart:
             self._restart = False
-            await self._say({"type": "restart"})
-        if unsaid:
-            await self._say_text(unsaid)
+            await self._send({"type": "restart"})
+        if pending:
+            await self._send_text(pending)
 
-    async def _say_text(self, text: str) -> None:
-        """In one message, or in as many as its size wants."""
+    async def _send_text(self, text: str) -> None:
+        """Send text, in several messages if it is too large for one."""
         try:
-            await self._say({"type": "text", "text": text})
+            await self._send({"type": "text", "text": text})
         except TooLarge:
             half = len(text) // 2
             if not half:
                 raise
-            await self._say_text(text[:half])
-            await self._say_text(text[half:])
+            await self._send_text(text[:half])
+            await self._send_text(text[half:])
 
-    async def _say(self, told: Json) -> None:
+    async def _send(self, message: Json) -> None:
         known = {"id": self._job.id, "run": self._run, "seq": self._seq}
-        await self._push(msgspec.json.encode({**known, **told}))
+        await self._push(msgspec.json.encode({**known, **message}))
         self._seq += 1
 
 
@@ -324,8 +324,8 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), max(0.0, seconds))
 
 
-def _merged(events: list[Event]) -> list[Event]:
-    """The same answer in fewer events: text that follows on text is one."""
+def _coalesced(events: list[Event]) -> list[Event]:
+    """Coalesce adjacent text events."""
     merged: list[Event] = []
     for text, group in itertools.groupby(events, lambda e: type(e) is TextDelta and e.choice == 0):
         if text:

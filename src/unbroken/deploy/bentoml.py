@@ -1,23 +1,23 @@
-"""A stream as an endpoint of BentoML that says so if it breaks.
+"""Streams as BentoML endpoints that report their errors.
 
     @bentoml.api
     async def ask(self, ctx: bentoml.Context, prompt: str) -> AsyncGenerator[str, None]:
         async for text in texts(self.client.stream("sim/demo", prompt), ctx):
             yield text
 
-What BentoML 1.4.39 does with a generator (`_bentoml_sdk/io_models.py`, `to_http_response`), and
-what is done about it here:
+How BentoML 1.4.39 handles a generator (`_bentoml_sdk/io_models.py`, `to_http_response`), and what
+this module changes:
 
-- It sends pieces as they are, but calls them `text/event-stream`. This is `text/plain`; for real
-  events an endpoint may `return unbroken.server.sse(stream)`.
-- It waits for the first piece before it answers, and makes every error until then a 500. This
-  gives the status that the provider gave, with its `Retry-After`.
-- It drops what is raised later: half an answer looks whole. This ends it with a mark.
-- Until the first piece it does not look whether the reader is still there, and later it may be
-  too busy with a fast stream to stop it (anyio cancels only what waits). This looks at each piece.
+- It sends plain text as `text/event-stream`. Here it is `text/plain`; for real events an endpoint
+  may `return unbroken.server.sse(stream)`.
+- It waits for the first piece before it responds, and turns every earlier error into a 500. Here
+  the response has the provider's status and `Retry-After`.
+- It drops later errors: a partial answer looks complete. Here it ends with a marker.
+- It does not notice a disconnect before the first piece, and may be too busy with a fast stream to
+  cancel it later (anyio cancels only at waits). Here each piece checks for a disconnect.
 
-A generator without `async` gets no such help. BentoML runs it piece by piece in one thread for all
-(`_bentoml_impl/server/app.py`, `_to_thread`), and does not close it when its reader has left.
+Synchronous generators are not supported. BentoML runs them piece by piece in one shared thread
+(`_bentoml_impl/server/app.py`, `_to_thread`), and does not close them on a disconnect.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ LOGGER = logging.getLogger("unbroken.deploy")
 
 
 class Answering(Protocol):
-    """The head of a response, as far as it can still be chosen: until the first piece."""
+    """The response head, which can be changed until the first piece."""
 
     status_code: int
 
@@ -44,14 +44,14 @@ class Answering(Protocol):
 
 
 class Asking(Protocol):
-    """What is used of Starlette's request: its ASGI messages."""
+    """The part of Starlette's request that is used: its ASGI messages."""
 
     @property
     def receive(self) -> Callable[[], Awaitable[MutableMapping[str, Any]]]: ...
 
 
 class Context(Protocol):
-    """What is used of a `bentoml.Context`."""
+    """The part of `bentoml.Context` that is used."""
 
     @property
     def request(self) -> Asking: ...
@@ -61,34 +61,34 @@ class Context(Protocol):
 
 
 async def texts(stream: AsyncStream, ctx: Context) -> AsyncGenerator[str, None]:
-    """The visible text of the first choice, as it comes; it ends when the reader leaves.
+    """Yield the visible text of the first choice, until the client disconnects.
 
-    An UnbrokenError is told, not raised: before the first piece as a sentence under the status that
-    fits, later as a `mark` behind the text. Both are logged as warnings of `unbroken.deploy`.
+    An UnbrokenError is sent, not raised: before the first piece as an error response, later as a
+    `mark` behind the text. Both are logged as warnings of `unbroken.deploy`.
     """
-    head, begun = ctx.response, False
+    head, started = ctx.response, False
     head.headers.update({"content-type": "text/plain; charset=utf-8", **STREAMING})
     leaving = asyncio.ensure_future(wait_for_disconnect(ctx.request.receive))
     try:
         async with stream:
             pieces = stream.text
             while (text := await _unless(leaving, anext(pieces, None))) is not None:
-                begun = True
+                started = True
                 yield text
     except UnbrokenError as error:
         LOGGER.warning("%s", error)
-        yield mark(error) if begun else _refused(error, head)
+        yield mark(error) if started else _refused(error, head)
     finally:
         leaving.cancel()
 
 
 def mark(error: UnbrokenError) -> str:
-    """What a reader sees at the end of what is not whole."""
-    return f"\n[broken off: {error}]\n"
+    """Return the text that marks an incomplete answer."""
+    return f"\n[interrupted: {error}]\n"
 
 
 def _refused(error: UnbrokenError, head: Answering) -> str:
-    """A sentence instead of an answer, under the status that fits."""
+    """Set the error's status and return its message."""
     refusal = Failure.from_error(error).to_error()
     head.status_code = refusal.status or 502
     if refusal.retry_after is not None:

@@ -1,9 +1,9 @@
-"""What is told of an answer when it is over: to Prometheus, to OpenTelemetry, to a log, to yours.
+"""Observers: Prometheus, OpenTelemetry, logs or your own code, notified when an answer ends.
 
     Client(observers=[Spans()])
 
-While an answer comes nobody is told anything, and without observers there is nothing to tell: the
-one seam lies where an answer ends, whichever way it does.
+Observers are called once per answer, when it ends, however it ends. They cost nothing while the
+answer streams.
 """
 
 import logging
@@ -20,10 +20,10 @@ from unbroken.response import Response
 LOGGER = logging.getLogger("unbroken.metrics")
 
 
-class Answered(Struct, frozen=True, kw_only=True):
-    """One answer. `model` is what was asked for, a route's name perhaps, and `request` the whole
-    question. `state` says how it ended and `reason` why, if it was cancelled; `traceparent` is the
-    caller's trace (W3C Trace Context), if it came from elsewhere.
+class AnswerCompleted(Struct, frozen=True, kw_only=True):
+    """One answer that has ended. `model` is the requested model or route, `request` the whole
+    request. `state` is how it ended and `reason` why it was cancelled, if it was; `traceparent` is
+    the caller's trace context (W3C Trace Context), if the request came over the network.
     """
 
     model: str
@@ -36,15 +36,15 @@ class Answered(Struct, frozen=True, kw_only=True):
 
 
 class Observer(Protocol):
-    """Somebody who is told, once for each answer, and who does not wait. What it raises is logged:
-    the answer is as good as it was.
+    """Receives each answer when it has ended. Must not block. An exception is logged and does not
+    affect the answer.
     """
 
-    def answered(self, told: Answered, /) -> None: ...
+    def answered(self, answer: AnswerCompleted, /) -> None: ...
 
 
 class Ended(Protocol):
-    """An answer that is over."""
+    """A stream that has ended."""
 
     @property
     def response(self) -> Response: ...
@@ -54,8 +54,8 @@ class Ended(Protocol):
 
 
 class Watch:
-    """Tells the observers of one answer, in the context that asked for it: a span finds its parent
-    there, wherever the answer was read.
+    """Notifies the observers of one answer, in the context of the call that started it: a span
+    finds its parent there, wherever the answer was read.
     """
 
     def __init__(self, observers: Sequence[Observer], model: str, request: Request) -> None:
@@ -63,24 +63,28 @@ class Watch:
         self._context = copy_context() if observers else None
 
     def over(self, answer: Ended) -> None:
-        """It has ended."""
+        """Notify the observers that `answer` has ended."""
         if self._context is None:
             return
         response = answer.response
-        told = Answered(
+        completed = AnswerCompleted(
             model=self._model,
             state=response.end or "cancelled",
             response=response,
             metrics=answer.metrics,
             request=self._request,
         )
-        self._context.run(tell, self._observers, told)
+        self._context.run(notify, self._observers, completed)
 
 
-def tell(observers: Sequence[Observer], told: Answered) -> None:
-    """Tell them all, whatever becomes of one of them."""
+def notify(observers: Sequence[Observer], answer: AnswerCompleted) -> None:
+    """Call every observer; log what one of them raises."""
     for observer in observers:
         try:
-            observer.answered(told)
+            observer.answered(answer)
         except Exception:
-            LOGGER.exception("%r could not note an answer of %s", observer, told.model)
+            LOGGER.exception("observer %r failed on an answer of %s", observer, answer.model)
+
+
+Answered = AnswerCompleted
+"""Deprecated alias, to be removed in 0.3."""

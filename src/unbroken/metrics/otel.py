@@ -4,8 +4,8 @@
 
 One span for the answer as its caller saw it, over all attempts ("the span SHOULD cover the duration
 of the logical operation with all retries"), and within it one for each attempt. Only the answer's
-has a `gen_ai.operation.name`, so that nobody counts an answer twice. They are made when the answer
-is over, with the times that were measured.
+has a `gen_ai.operation.name`, so that no answer is counted twice. Spans are created when the answer
+has ended, with the measured times.
 
 Names: opentelemetry.io/docs/specs/semconv/gen-ai (gen-ai-spans, gen-ai-metrics), the last that core
 released, 1.41; status of all `gen_ai.*`: development; `error.type` and `server.*`: stable. They
@@ -14,9 +14,9 @@ releases and renames the metrics (`gen_ai.client.inference.*`): docs/adr/0012.
 
 Prompt and answer are recorded only if `content` or OpenTelemetry's own variable
 OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT (`true`, `span_only`, `span_and_event`) asks for
-it; what a provider said of an error may repeat them, so its class stands for it.
+it. Error descriptions are the exception's class, since a provider's message may quote the prompt.
 
-Only the API is needed (extra `otel`): without an SDK that the program sets up nothing happens.
+Only the API is needed (extra `otel`): without a configured SDK nothing is recorded.
 """
 
 import os
@@ -31,7 +31,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from unbroken.errors import ProviderError
-from unbroken.metrics.answered import Answered
+from unbroken.metrics.answered import AnswerCompleted
 from unbroken.metrics.otel_content import content_of
 from unbroken.response import Attempt, Response
 
@@ -48,7 +48,7 @@ PROVIDERS = {
     "openai-responses": "openai",
     "xai": "x_ai",
 }
-"""The conventions' words for `gen_ai.provider.name` where they are not our own."""
+"""Names for `gen_ai.provider.name` that differ from the provider names of this package."""
 
 # The conventions' own bounds; for the first chunk those of the server's time to first token.
 _DURATIONS = [0.01 * 2**n for n in range(14)]
@@ -59,7 +59,7 @@ _COUNTS = [float(4**n) for n in range(14)]
 _W3C = TraceContextTextMapPropagator()
 _BROKEN = frozenset({"failed", "truncated"})
 
-# What a question says of itself beside its messages: the conventions' name, ours.
+# Request parameters: the conventions' name, the field of Request.
 _PARAMETERS = {
     "gen_ai.request.choice.count": "n",
     "gen_ai.request.frequency_penalty": "frequency_penalty",
@@ -74,7 +74,7 @@ _PARAMETERS = {
 
 
 class Spans:
-    """Tells the tracer and the meter that the program has set up, or those given."""
+    """Records answers with the program's tracer and meter providers, or the given ones."""
 
     def __init__(
         self,
@@ -89,34 +89,34 @@ class Spans:
         )
         self._meters = _Meters(metrics.get_meter("unbroken", meter_provider=meters))
 
-    def answered(self, told: Answered) -> None:
-        """An answer has just ended."""
+    def answered(self, answer: AnswerCompleted) -> None:
+        """Record the spans and metrics of an answer that has just ended."""
         end = time.time_ns()
-        start = end - _nanoseconds(told.metrics.duration)
-        last = _last(told.response)
+        start = end - _nanoseconds(answer.metrics.duration)
+        last = _last(answer.response)
         who = {"gen_ai.operation.name": "chat", **_asked(last)}
-        parent = _parent(told.traceparent)
+        parent = _parent(answer.traceparent)
         span = self._tracer.start_span(
             f"chat {last.model}", parent, SpanKind.CLIENT, who, start_time=start
         )
         within = trace.set_span_in_context(span)
         if span.is_recording():
-            self._describe(span, told)
-            self._attempts(told.response.attempts, within, start, end)
+            self._describe(span, answer)
+            self._attempts(answer.response.attempts, within, start, end)
         span.end(end)
-        self._meters.measure(told, who, within)
+        self._meters.measure(answer, who, within)
 
-    def _describe(self, span: Span, told: Answered) -> None:
-        span.set_attributes(_answer_facts(told))
-        if self._content and told.request is not None:
-            span.set_attributes(content_of(told.request, told.response))
-        if told.state in _BROKEN:
-            span.set_status(Status(StatusCode.ERROR, _cause(told.response)))
+    def _describe(self, span: Span, answer: AnswerCompleted) -> None:
+        span.set_attributes(_answer_facts(answer))
+        if self._content and answer.request is not None:
+            span.set_attributes(content_of(answer.request, answer.response))
+        if answer.state in _BROKEN:
+            span.set_status(Status(StatusCode.ERROR, _cause(answer.response)))
 
     def _attempts(
         self, attempts: tuple[Attempt, ...], within: Context, start: int, end: int
     ) -> None:
-        """One after the other, as they were made; those of a race ran side by side."""
+        """Record the attempts in order; a hedge overlaps the attempt before it."""
         for attempt in attempts:
             begun = min(start + _nanoseconds(attempt.delay), end)
             start = min(begun + _nanoseconds(attempt.duration), end)
@@ -133,7 +133,7 @@ class Spans:
 
 
 class _Meters:
-    """The histograms of the conventions' clients."""
+    """The client histograms of the conventions."""
 
     def __init__(self, meter: metrics.Meter) -> None:
         self._duration = meter.create_histogram(
@@ -155,13 +155,13 @@ class _Meters:
             explicit_bucket_boundaries_advisory=_COUNTS,
         )
 
-    def measure(self, told: Answered, who: Facts, within: Context) -> None:
-        """One answer; `within` is its span, for exemplars."""
-        response, figures = told.response, told.metrics
+    def measure(self, answer: AnswerCompleted, who: Facts, within: Context) -> None:
+        """Record the figures of one answer; `within` is the context of its span, for exemplars."""
+        response, figures = answer.response, answer.metrics
         answered = _known({**who, "gen_ai.response.model": response.model or None})
-        failed: Facts = {"error.type": _cause(response)} if told.state in _BROKEN else {}
+        failed: Facts = {"error.type": _cause(response)} if answer.state in _BROKEN else {}
         self._duration.record(figures.duration, {**answered, **failed}, within)
-        if figures.time_to_first_token is not None and _streams(told):
+        if figures.time_to_first_token is not None and _streams(answer):
             self._first.record(figures.time_to_first_token, answered, within)
         if response.usage is not None:
             usage = response.usage
@@ -171,7 +171,7 @@ class _Meters:
 
 
 def _parent(traceparent: str) -> Context:
-    """The span that is open where the question was asked; else the caller's, from elsewhere."""
+    """Return the context of the current span, else that of the caller's `traceparent`."""
     here = get_current()
     if trace.get_current_span(here).get_span_context().is_valid:
         return here
@@ -183,13 +183,13 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def _last(response: Response) -> Attempt:
-    """Who answered, or was asked last."""
+    """Return the attempt that answered, or the last one made."""
     tried = response.attempts
     return tried[-1] if tried else Attempt(response.provider, response.model)
 
 
 def _asked(attempt: Attempt) -> Facts:
-    """Who was asked, where: also what a sampler may go by."""
+    """Return provider, model and server: attributes that samplers may use."""
     place = urlsplit(attempt.url)
     port = place.port or {"http": 80, "https": 443}.get(place.scheme)
     facts: Mapping[str, AttributeValue | None] = {
@@ -201,43 +201,43 @@ def _asked(attempt: Attempt) -> Facts:
     return _known(facts)
 
 
-def _answer_facts(told: Answered) -> Facts:
-    response = told.response
-    missing = None if told.state == "complete" else "error"
+def _answer_facts(answer: AnswerCompleted) -> Facts:
+    response = answer.response
+    missing = None if answer.state == "complete" else "error"
     reasons = [choice.finish_reason or missing for choice in response.choices]
     facts: Mapping[str, AttributeValue | None] = {
-        "gen_ai.request.stream": _streams(told) or None,
+        "gen_ai.request.stream": _streams(answer) or None,
         "gen_ai.response.id": response.id or None,
         "gen_ai.response.model": response.model or None,
         "gen_ai.response.finish_reasons": [reason for reason in reasons if reason] or None,
         "gen_ai.response.time_to_first_chunk": (
-            told.metrics.time_to_first_token if _streams(told) else None
+            answer.metrics.time_to_first_token if _streams(answer) else None
         ),
-        "error.type": _cause(response) if told.state in _BROKEN else None,
-        "unbroken.model": told.model,
-        "unbroken.state": told.state,
-        "unbroken.reason": told.reason or None,
+        "error.type": _cause(response) if answer.state in _BROKEN else None,
+        "unbroken.model": answer.model,
+        "unbroken.state": answer.state,
+        "unbroken.reason": answer.reason or None,
         "unbroken.attempts": len(response.attempts),
         "unbroken.recoveries": sum(one.how != "start" for one in response.attempts),
         "unbroken.cost_usd": response.cost,
     }
-    return {**_parameter_facts(told), **_known(facts), **_usage_facts(response)}
+    return {**_parameter_facts(answer), **_known(facts), **_usage_facts(response)}
 
 
-def _streams(told: Answered) -> bool:
-    return told.request is None or told.request.stream
+def _streams(answer: AnswerCompleted) -> bool:
+    return answer.request is None or answer.request.stream
 
 
-def _parameter_facts(told: Answered) -> Facts:
-    request = told.request
+def _parameter_facts(answer: AnswerCompleted) -> Facts:
+    request = answer.request
     if request is None:
         return {}
-    said = {name: getattr(request, ours) for name, ours in _PARAMETERS.items()}
+    parameters = {name: getattr(request, ours) for name, ours in _PARAMETERS.items()}
     form = request.response_format
-    said["gen_ai.output.type"] = form and ("text" if form.get("type") == "text" else "json")
+    parameters["gen_ai.output.type"] = form and ("text" if form.get("type") == "text" else "json")
     if request.n == 1:
-        del said["gen_ai.request.choice.count"]  # wanted if it is another number
-    return _known(said)
+        del parameters["gen_ai.request.choice.count"]  # the conventions want it only if it is not 1
+    return _known(parameters)
 
 
 def _usage_facts(response: Response) -> Facts:

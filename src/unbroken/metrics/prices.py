@@ -1,7 +1,7 @@
-"""What an answer cost, from the price list that the package genai-prices maintains.
+"""The cost of an answer, from the price list of the package genai-prices.
 
-It is an extra (`unbroken[prices]`) and is imported at the first question. Where the list or the
-model is missing the answer is None: never a guess.
+The package is an extra (`unbroken[prices]`), imported at first use. Without it, or for a model that
+it does not list, the price is None.
 """
 
 from functools import cache, lru_cache
@@ -10,9 +10,9 @@ from typing import Any
 from unbroken.events import Usage
 
 
-@lru_cache(maxsize=256)  # an answer is priced wherever it is told of, and each time costs 0.1 ms
+@lru_cache(maxsize=256)  # an answer is priced several times, and each look-up takes 0.1 ms
 def quote(provider: str, model: str, usage: Usage) -> float | None:
-    """The price in USD, or None where it is not known."""
+    """Return the price in USD, or None if it is not known."""
     prices = _prices()
     if prices is None or not model:
         return None
@@ -30,7 +30,7 @@ def quote(provider: str, model: str, usage: Usage) -> float | None:
 
 
 def context_window(provider: str, model: str) -> int | None:
-    """How many tokens the model's context holds, or None where it is not known."""
+    """Return the model's context size in tokens, or None if it is not known."""
     prices = _prices()
     if prices is None:
         return None
@@ -43,7 +43,7 @@ def context_window(provider: str, model: str) -> int | None:
 
 
 def load() -> None:
-    """Read the list now, for instance in a thread: half a second that no answer then waits for."""
+    """Load the price list now (half a second), for instance in a thread at start."""
     context_window("openai", "")
 
 

@@ -1,15 +1,16 @@
-"""What a gateway tells Prometheus: one registry for one gateway, in the text format.
+"""Prometheus metrics of a gateway: one registry per gateway, in the text format.
 
 Names follow Prometheus' own rules (base units, `_total` for counters). Labels are the provider
-and model that answered: few values, never anything of a prompt. Callers may ask for models by any
-name, and a label stays for ever: so the first `MODELS` that have answered are told by name, cut
-after `LONGEST` characters and without the simulator's `?...`; all others are the model `other`.
+and model that answered: few values, and never text of a prompt. Callers may request models by any
+name, and a label is never removed: so only the first `MODELS` models that answered get a label of
+their own, of at most `MAX_MODEL_NAME` characters and without the simulator's `?...`. All others
+share the model `other`.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from unbroken.metrics.answered import Answered
+from unbroken.metrics.answered import AnswerCompleted
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -18,14 +19,14 @@ _PACE = (5, 10, 20, 30, 50, 75, 100, 150, 200, 400)
 _WHO = ("provider", "model")
 
 MODELS = 200
-"""Models with a name of their own in the figures."""
-LONGEST = 100
-"""Characters of a name."""
+"""Models with a label of their own."""
+MAX_MODEL_NAME = 100
+"""Characters of a model label."""
 OTHER = "other"
 
 
 class Board:
-    """The figures of one gateway."""
+    """The metrics of one gateway."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -60,15 +61,15 @@ class Board:
         self.open = Gauge("unbroken_open_answers", "Answers in production", registry=registry)
         self.followers = Gauge("unbroken_followers", "Readers that follow", registry=registry)
 
-    def answered(self, told: Answered) -> None:
-        """One answer is over."""
-        response, metrics = told.response, told.metrics
-        spoke = told.state == "complete" or metrics.time_to_first_token is not None
-        who = self._who(response.provider, response.model, answered=spoke)
-        self.answers.labels(*who, told.state).inc()
+    def answered(self, answer: AnswerCompleted) -> None:
+        """Count an answer that has ended."""
+        response, metrics = answer.response, answer.metrics
+        had_content = answer.state == "complete" or metrics.time_to_first_token is not None
+        who = self._who(response.provider, response.model, answered=had_content)
+        self.answers.labels(*who, answer.state).inc()
         for attempt in response.attempts:
             outcome = "ok" if attempt.error is None else type(attempt.error).__name__
-            good = spoke and attempt.error is None
+            good = had_content and attempt.error is None
             asked = self._who(attempt.provider, attempt.model, answered=good)
             self.attempts.labels(*asked, outcome).inc()
             if attempt.how != "start" and attempt.error is None:
@@ -84,14 +85,14 @@ class Board:
             self.cost.labels(*who).inc(response.cost)
 
     def _who(self, provider: str, model: str, *, answered: bool) -> tuple[str, str]:
-        """The labels of a model. It has a name of its own from its first answer on."""
-        who = (provider, model.partition("?")[0][:LONGEST])
+        """Return the labels of a model, which gets a label of its own with its first answer."""
+        who = (provider, model.partition("?")[0][:MAX_MODEL_NAME])
         if answered and len(self._known) < MODELS:
             self._known.add(who)
         return who if who in self._known else (provider, OTHER)
 
     def page(self, *, open_: int, followers: int) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all metrics in the text format."""
         self.open.set(open_)
         self.followers.set(followers)
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""What an answer took. Times are seconds on the transport's monotonic clock."""
+"""Timing of one answer. Times are seconds on the transport's monotonic clock."""
 
 from msgspec import Struct
 
@@ -9,7 +9,7 @@ class StreamMetrics(Struct, frozen=True):
     `time_to_first_token`: from the call to the first content; None if none came.
     `time_per_output_token`: from the first content to the last, by output tokens less one
     (the field's TPOT); None without usage or with fewer than two tokens.
-    `duration`: from the call to the end. `attempts`: how many tries it took.
+    `duration`: from the call to the end. `attempts`: how many attempts were made.
     """
 
     time_to_first_token: float | None = None
@@ -26,7 +26,7 @@ class StreamMetrics(Struct, frozen=True):
 
 
 class Stopwatch:
-    """Notes the moments of one answer; it is told the time, it never asks."""
+    """Records the moments of one answer. The caller passes the time in."""
 
     def __init__(self) -> None:
         self.started: float | None = None
@@ -35,18 +35,18 @@ class Stopwatch:
         self.ended: float | None = None
 
     def content(self, now: float) -> None:
-        """Content has come."""
+        """Record that content arrived."""
         if self.first is None:
             self.first = now
         self.last = now
 
     def since(self, other: "Stopwatch") -> None:
-        """The caller has waited since the earlier of two beginnings."""
+        """Start at the earlier of both starts."""
         begun = [watch.started for watch in (self, other) if watch.started is not None]
         self.started = min(begun, default=None)
 
     def metrics(self, attempts: int, output_tokens: int | None) -> StreamMetrics:
-        """The figures as far as they are known."""
+        """Return the timing so far."""
         if self.started is None:
             return StreamMetrics()
         end = self.ended or self.last or self.started

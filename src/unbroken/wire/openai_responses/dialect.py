@@ -13,14 +13,14 @@ from unbroken.errors import ProviderError
 from unbroken.events import (
     Event,
 )
-from unbroken.messages import Request
+from unbroken.messages import RESPONSES, Request
 from unbroken.response import Response
 from unbroken.wire import sse
 from unbroken.wire.codec import Codec
 from unbroken.wire.error_body import parse_error
 from unbroken.wire.openai_chat.vocabulary import error_body
 from unbroken.wire.openai_responses.reader import ResponsesReader
-from unbroken.wire.openai_responses.request import body_of, request_in
+from unbroken.wire.openai_responses.request import decode_request, encode_request, left_out
 from unbroken.wire.openai_responses.response import decode_body, encode_body
 from unbroken.wire.openai_responses.writer import ResponsesWriter
 
@@ -30,13 +30,22 @@ _encode = msgspec.json.Encoder().encode
 class OpenAIResponses(Struct, frozen=True):
     """The dialect."""
 
+    @property
+    def name(self) -> str:
+        """The dialect's name, as it stands in natives."""
+        return RESPONSES
+
     def encode_request(self, request: Request) -> bytes:
         """The body of POST /responses; LocalProtocolError names what can't be expressed."""
-        return body_of(request)
+        return encode_request(request)
+
+    def omitted(self, request: Request) -> tuple[str, ...]:
+        """The paths of what the body leaves out."""
+        return left_out(request)
 
     def decode_request(self, body: bytes) -> Request:
         """The request in a body; BadRequest says what is wrong with it."""
-        return request_in(body)
+        return decode_request(body)
 
     def reader(self, _request: Request) -> ResponsesReader:
         """A decoder for one streamed answer."""
@@ -44,7 +53,7 @@ class OpenAIResponses(Struct, frozen=True):
 
     def writer(self, request: Request, created: int = 0) -> ResponsesWriter:
         """An encoder for one streamed answer."""
-        return ResponsesWriter(created, background=bool(request.extra.get("background")))
+        return ResponsesWriter(created, background=bool(request.option("background")))
 
     def decode_response(self, body: bytes) -> list[Event]:
         """The events of a whole answer. RemoteProtocolError or ProviderError if it is none."""

@@ -33,7 +33,7 @@ from unbroken.events import (
 from unbroken.wire.codec import Frame
 from unbroken.wire.error_body import parse_error
 from unbroken.wire.lenient import convert
-from unbroken.wire.openai_responses.items import (
+from unbroken.wire.openai_responses.answer import (
     KINDS,
     Answer,
     Item,

@@ -9,7 +9,7 @@ from unbroken.events import Event
 from unbroken.response import Choice, Response
 from unbroken.wire.error_body import not_an_answer, parse_error
 from unbroken.wire.lenient import mend
-from unbroken.wire.openai_responses.items import Answer
+from unbroken.wire.openai_responses.answer import Answer
 from unbroken.wire.openai_responses.reader import ResponsesReader
 from unbroken.wire.openai_responses.writer import INCOMPLETE, answer_object, usage_to
 
