@@ -32,9 +32,14 @@ class RequestOptions(Struct, frozen=True):
 
 
 def split_options(request: Request) -> tuple[RequestOptions, Request]:
-    """Return the options, and the request without them. BadRequest if one is invalid."""
+    """Return the options, and the request without them. BadRequest if one is invalid.
+
+    Fields that a dialect of a provider writes itself are dropped where the caller's own dialect
+    does not know them: they would replace what was checked, logged and charged.
+    """
     ours = {name: value for name, value in request.extra.items() if name in _NAMES}
-    rest = {name: value for name, value in request.extra.items() if name not in _NAMES}
+    kept = request.extra.keys() - _NAMES - RESERVED
+    rest = {name: value for name, value in request.extra.items() if name in kept}
     try:
         options = msgspec.convert(ours, RequestOptions, strict=False)
     except msgspec.ValidationError as error:
@@ -43,3 +48,22 @@ def split_options(request: Request) -> tuple[RequestOptions, Request]:
 
 
 _NAMES = frozenset(RequestOptions.__struct_fields__)
+
+RESERVED = frozenset(
+    {
+        "model",
+        "messages",
+        "input",
+        "system",
+        "instructions",
+        "stream",
+        "stream_options",
+        "n",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "inferenceConfig",
+        "toolConfig",
+    }
+)
+"""The model, the conversation, how it is streamed and reported, and the limits, in any dialect."""
