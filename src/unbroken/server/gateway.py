@@ -184,7 +184,7 @@ class Gateway:
         caller = await self.caller(http)
         options, request = split_options(request)
         self._check([request.model, *options.fallbacks])
-        self.admitted.check_fields(request.extra)
+        self.admitted.check_fields(request.native.data if request.native else request.extra)
         asked = AnswerRequest(
             models=[request.model, *options.fallbacks],
             request=msgspec.structs.replace(request, include_usage=True),
