@@ -39,7 +39,7 @@ _numbered = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 @with_error_handling
 async def _create(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
-    asked = CODEC.dialect.decode_request(await server.body(http))
+    asked = await server.request(http, CODEC)
     background = bool(asked.option("background"))
     created = await server.begin(
         http,

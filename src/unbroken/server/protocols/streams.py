@@ -44,7 +44,7 @@ def _json(body: Any, status: int = 200) -> HttpResponse:
 @with_error_handling
 async def _start(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
-    asked = CODEC.dialect.decode_request(await server.body(http))
+    asked = await server.request(http, CODEC)
     created = await server.begin(http, asked, "keep")
     return _json(_shown(created.stream), 201 if created.fresh else 200)
 
