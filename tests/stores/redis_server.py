@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 from ports import free_port
 
-from unbroken.stores._redis_nodes import settings_of
 from unbroken.stores.redis import RedisStore
+from unbroken.stores.redis.nodes import settings_of, shards_of
 
 _numbers = itertools.count()
 
@@ -113,9 +113,16 @@ def fresh(clock=None, url="", **options):
     return RedisStore(settings_of(fresh_url(url, **options)), clock)
 
 
+def sharded(clock=None, **options):
+    """A store of several shards, as a cluster has them, on one server."""
+    store = fresh(clock, **options)
+    store._client.nodes.shards = shards_of(store._client._settings, 4)
+    return store
+
+
 async def ask(store, *command):
     """A plain command, by the store's own connection."""
-    return await store._calls.nodes.all[0].reads.do(*command)
+    return await store._client.nodes.all[0].reads.do(*command)
 
 
 async def listeners(store, stream):

@@ -20,7 +20,7 @@ from unbroken.cli._question import count, seconds
 from unbroken.cli._terminal import dim
 from unbroken.client._plan import environment
 from unbroken.errors import ConfigurationError
-from unbroken.stores.registry import shown
+from unbroken.stores.registry import redacted
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run(args: Namespace) -> int:
     given = {name: getattr(args, name) for name in ("host", "port", "store", "drain")}
     env = environment()
     settings = load(env, {k: v for k, v in given.items() if v is not None})
-    store = shown(settings.store)
+    store = redacted(settings.store)
 
     def ready() -> None:
         print(f"answers on {url_of(settings)}  (store: {store}; Ctrl-C stops)", flush=True)

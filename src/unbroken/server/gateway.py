@@ -13,7 +13,6 @@ import pkgutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Self
 
 import msgspec
@@ -43,16 +42,20 @@ from unbroken.metrics.answered import Answered, Observer, notify
 from unbroken.metrics.prometheus import Board
 from unbroken.server.admission import Models
 from unbroken.server.answers import Answers
+from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
-from unbroken.server.keys import Allowance, Caller, Keys, user
+from unbroken.server.finish import Result
+from unbroken.server.keys import Allowance, Caller, Keys, limits_of, user
 from unbroken.server.log import REQUEST_ID, AccessLogMiddleware, log_answer, request_id
 from unbroken.server.options import split_options
-from unbroken.server.producer import Result
 from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
 from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import Settings
+from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
+from unbroken.stores.counters import QuotaReached
+from unbroken.wire.codec import Codec
 from unbroken.wire.openai_chat.dialect import CODEC
 
 try:
@@ -105,8 +108,8 @@ class Gateway:
         self._observers: list[Observer] = [self.board] if Spans is None else [self.board, Spans()]
         self._authenticate = authenticate
         self.client = client or AsyncClient()
-        self.answers = Answers(store, self.client, self._told)
-        self.answers.keep(self.settings.keep_days, self.settings.keep_bytes)
+        self.answers = Answers(store, self.client, self._on_finished)
+        self.answers.set_retention(self.settings.keep_days, self.settings.keep_bytes)
         self.admitted = Models(self.settings, self.client.routes, environment())
         self._app = Starlette(
             routes=found_routes(),
@@ -142,7 +145,6 @@ class Gateway:
         if self._started:
             self._started = False
             await self._loading
-            await self.keys.accounts.close()
             await self.answers.__aexit__()
 
     def _middleware(self) -> list[Middleware]:
@@ -182,6 +184,7 @@ class Gateway:
         caller = await self.caller(http)
         options, request = split_options(request)
         self._check([request.model, *options.fallbacks])
+        self.admitted.check_fields(request.native.data if request.native else request.extra)
         asked = AnswerRequest(
             models=[request.model, *options.fallbacks],
             request=msgspec.structs.replace(request, include_usage=True),
@@ -194,13 +197,12 @@ class Gateway:
             background=background,
         )
         once = http.headers.get("idempotency-key", "") if key is None else key
-        if not once:  # what can't be a repeat is refused before anything is stored
-            self.keys.check(caller)
-
-        admit = partial(self.keys.admit, caller) if self._authenticate is None else None
+        charges = request_charges(caller.owner, {"day": limits_of(caller)})
         self._beginning += 1
         try:
-            created = await self.answers.start(asked, caller.owner, once, _labels(asked), admit)
+            created = await self.answers.start(asked, caller.owner, once, _labels(asked), charges)
+        except QuotaReached as reached:
+            raise quota_error(reached, caller.name) from reached
         finally:
             self._beginning -= 1
         return created if created.fresh else await self._check_same_request(asked, created)
@@ -267,37 +269,23 @@ class Gateway:
         """The model when a request names none."""
         return self.admitted.default
 
-    async def _told(self, asked: AnswerRequest, stream: str, outcome: Result) -> None:
-        """An answer is over."""
+    def _on_finished(self, asked: AnswerRequest, stream: str, result: Result) -> None:
+        """Report an answer that this process ended: to the metrics, to traces, to the log."""
         told = Answered(
             model=asked.models[0],
-            state=outcome.final.state,
-            reason=outcome.final.reason,
-            response=outcome.response,
-            metrics=outcome.metrics,
+            state=result.outcome.state,
+            reason=result.outcome.reason,
+            response=result.response,
+            metrics=result.metrics,
             request=asked.request,
             traceparent=asked.traceparent,
         )
         notify(self._observers, told)
-        log_answer(asked, stream, told, content=self.settings.log_content)
-        if asked.owner and self._authenticate is None:
-            await self.keys.note_answer(asked.owner, outcome.final.usage, outcome.final.cost)
+        log_answer(asked, stream, told, result.outcome, content=self.settings.log_content)
 
-    async def body(self, http: HttpRequest) -> bytes:
-        """The body of a request; BadRequest (413) past the limit."""
-        parts, size = [], 0
-        async for part in http.stream():
-            size += len(part)
-            if size > self.settings.max_body:
-                raise too_large(self.settings.max_body)
-            parts.append(part)
-        return b"".join(parts)
-
-
-def too_large(most: int) -> BadRequest:
-    """What is said to a body, or a message, of more bytes than `max_body`."""
-    said = f"the body is larger than {most} bytes"
-    return BadRequest(said, status=413, code="request_too_large")
+    async def request(self, http: HttpRequest, codec: Codec) -> Request:
+        """The request in the body; BadRequest (413) if it is too large or too complex."""
+        return await parse_request(await read_body(http.stream(), self.settings.max_body), codec)
 
 
 def _labels(asked: AnswerRequest) -> dict[str, str]:
