@@ -2,15 +2,28 @@
 
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 from unbroken.engine.recovery import Target
 from unbroken.engine.stitch import StitchFilter
 from unbroken.errors import ProviderError
 from unbroken.events import Event
 from unbroken.response import How
-from unbroken.transport.base import HttpRequest
+from unbroken.transport.base import Deadlines, HttpRequest
 from unbroken.wire.codec import Decoder
 
 _REQUEST_IDS = ("x-request-id", "request-id", "x-generation-id", "x-amzn-requestid")
+
+_MAX_ERROR_BODY = 64 * 1024
+"""Bytes of an error body that are read."""
+
+
+class NextAttempt(Struct, frozen=True):
+    """What the driver does next: wait `delay` seconds, then open `http` by the deadlines."""
+
+    http: HttpRequest
+    delay: float
+    deadlines: Deadlines
 
 
 class CurrentAttempt:
@@ -69,6 +82,11 @@ class CurrentAttempt:
             return
         whole = _is_whole(self.headers.get("content-type", ""), asked_to_stream=request.stream)
         self.decoder = self.target.provider.codec.decoder(request, whole=whole)
+
+    def collect_error(self, data: bytes) -> bool:
+        """Take more of an error body; return whether there may be more of it."""
+        self.error_body += data
+        return bool(data) and len(self.error_body) < _MAX_ERROR_BODY
 
     def finish(self) -> None:
         """Finish the attempt and keep the state needed to resume."""

@@ -29,17 +29,16 @@ Nothing here waits or asks for the time, and only `conclude` raises.
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
-from msgspec import Struct
 
+from unbroken.engine.accounting import Accounting
 from unbroken.engine.accumulate import Accumulator
-from unbroken.engine.attempt import CurrentAttempt
+from unbroken.engine.attempt import CurrentAttempt, NextAttempt
 from unbroken.engine.clocks import Clocks
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.engine.recovery import Target
 from unbroken.engine.router import Router
 from unbroken.engine.states import NEXT, State
 from unbroken.engine.stitch import ReplayFilter, RestartFilter
-from unbroken.engine.usage import UsageLedger
 from unbroken.errors import (
     ConnectionLost,
     LocalProtocolError,
@@ -54,27 +53,15 @@ from unbroken.errors import (
 )
 from unbroken.events import CONTENT, ChoiceEnd, Event, MessageEnd, Restarted
 from unbroken.metrics.timing import Stopwatch, StreamMetrics
-from unbroken.response import Attempt, End, Quote, Reads, Response
-from unbroken.transport.base import Deadlines, HttpRequest
+from unbroken.response import End, Quote, Reads, Response
 
 _BEGINS = CONTENT | {ChoiceEnd, MessageEnd}
 """The events that a caller notices."""
 
 _TRYING = frozenset({State.OPENING, State.STREAMING, State.REFUSED})
 
-_MAX_ERROR_BODY = 64 * 1024
-"""Bytes of an error body that are read."""
-
 _TRUNCATED = "the stream ended without the provider's own end"
 _EMPTY = "the continuation ended at once, without a word"
-
-
-class NextAttempt(Struct, frozen=True):
-    """What the driver does next: wait `delay` seconds, then open `http` by the deadlines."""
-
-    http: HttpRequest
-    delay: float
-    deadlines: Deadlines
 
 
 class Delivery:
@@ -96,17 +83,14 @@ class Delivery:
         self._given = (timeouts, policy, jitter, quote, reads)
         self._router = Router(route, policy, jitter)
         self._clocks = Clocks(timeouts, stream=route[0].request.stream)
-        self._quote = quote
         self._state = State.READY
         self._fold = Accumulator(route[0].request.n or 1)
         self._watch = Stopwatch()
-        self._attempts: list[Attempt] = []
         self._failure: UnbrokenError | None = None
         self._end: End | None = None
         self._has_content = False  # the caller has been given some
-        self._skipped = 0
         self._notices: list[Event] = []  # to be delivered with the next content
-        self._ledger = UsageLedger()
+        self._account = Accounting(quote)
         self._try = CurrentAttempt(route[0], "start", 0.0, 0.0)
 
     # What the driver asks
@@ -145,7 +129,7 @@ class Delivery:
     @property
     def response(self) -> Response:
         """The answer as far as it has come."""
-        usage, target = self._ledger.total, self._try.target
+        usage, target = self._account.ledger.total, self._try.target
         complete = self._end == "complete"
         if usage is not None and not complete:
             usage = msgspec.structs.replace(usage, source="partial")
@@ -156,19 +140,21 @@ class Delivery:
             end=self._end,
             choices=self._fold.choices(complete=complete),
             usage=usage,
-            attempts=tuple(self._attempts),
-            skipped_events=self._skipped + self._try.skipped,
+            attempts=tuple(self._account.attempts),
+            skipped_events=self._account.skipped + self._try.skipped,
             request_id=self._try.request_id,
             reads=self._given[4],
-            running=None if self.is_over else self._record(None, self._try.begin),
+            running=None
+            if self.is_over
+            else self._account.record(self._try, None, self._try.begin),
         )
 
     @property
     def metrics(self) -> StreamMetrics:
         """The timing as far as it is known."""
-        usage = self._ledger.total
+        usage = self._account.ledger.total
         tokens = None if usage is None else usage.output_tokens
-        return self._watch.metrics(len(self._attempts), tokens)
+        return self._watch.metrics(len(self._account.attempts), tokens)
 
     def restore(self, events: list[Event], now: float) -> None:
         """Before the first attempt: go on with an answer that another process began.
@@ -178,8 +164,8 @@ class Delivery:
         gone = ConnectionLost("the process that was answering is gone")
         self._watch.started, self._has_content = now, True
         self._fold.add(events)
-        self._ledger.read(events)
-        self._ledger.finish(complete=False, had_content=True)
+        self._account.ledger.read(events)
+        self._account.ledger.finish(complete=False, had_content=True)
         self._router.restore(events)
         if self._router.after(gone, self._try, self._fold.delivered(), now, 0.0) is None:
             self._finish(State.FAILED, "failed", now)
@@ -247,14 +233,16 @@ class Delivery:
         if self.is_over:
             return
         if self._state in _TRYING:
-            self._leave(now)
-            self._note(None, now)
+            self._account.leave(self._try, now)
         self._finish(State.FAILED, "cancelled", now)
 
     def conclude(self) -> None:
         """Raise what went wrong, if it did."""
         if self._failure is not None:
-            self._failure.response, self._failure.attempts = self.response, tuple(self._attempts)
+            self._failure.response, self._failure.attempts = (
+                self.response,
+                tuple(self._account.attempts),
+            )
             raise self._failure
 
     def hedge(self) -> "Delivery":
@@ -264,18 +252,9 @@ class Delivery:
     def absorb(self, other: "Delivery", now: float) -> None:
         """This one answers; the attempts and the usage of the other one are kept."""
         if other._state in _TRYING:
-            other._leave(now)
-            other._attempts.append(other._record(None, now))
-            sent = other._try.status is not None
-            other._ledger.finish(complete=False, had_content=sent)
-        self._ledger.absorb(other._ledger)
-        self._attempts[:0] = other._attempts
+            other._account.leave(other._try, now)
+        self._account.absorb(other._account)
         self._watch.since(other._watch)
-
-    def _leave(self, now: float) -> None:
-        """The current attempt is given up before its end."""
-        self._try.give_back_turn(now)
-        self._try.target.circuit.on_cancel()
 
     # Content
 
@@ -287,7 +266,7 @@ class Delivery:
     def _deliver(self, events: list[Event], now: float) -> list[Event]:
         """Hold back until something counts; fold what goes out; start the idle timeout anew."""
         counts = not _BEGINS.isdisjoint(map(type, events))
-        events = self._ledger.read(events)
+        events = self._account.ledger.read(events)
         if self._try.filter is not None:
             events = self._filtered(self._try.filter, events, now)
             if self._state is not State.STREAMING:
@@ -311,7 +290,7 @@ class Delivery:
         assert isinstance(end, MessageEnd)
         if not end.known and self._given[1].unknown_finish == "fail":
             return events[:-1] + self._broke(UnknownFinishReason(end.raw), now)
-        self._note(None, now)
+        self._account.finish(self._try, None, now)
         self._finish(State.COMPLETE, "complete", now)
         return events
 
@@ -342,7 +321,7 @@ class Delivery:
         self._try.filter = None
         self._fold.forget()
         self._router.forget()
-        self._notices = [Restarted(len(self._attempts) + 1, filter_.diverged)]
+        self._notices = [Restarted(len(self._account.attempts) + 1, filter_.diverged)]
         return self._try.raw_events
 
     def _look_again(self, filter_: ReplayFilter, new: list[Event], now: float) -> list[Event]:
@@ -351,7 +330,7 @@ class Delivery:
         notice = self._next_step(StreamTruncated(_EMPTY), now)
         if notice is None:
             return new + filter_.accept_end()
-        self._note(StreamTruncated(_EMPTY), now)
+        self._account.finish(self._try, StreamTruncated(_EMPTY), now)
         self._go(State.BACKING_OFF)
         return [notice]
 
@@ -359,8 +338,7 @@ class Delivery:
 
     def _collect_error(self, data: bytes, now: float) -> list[Event]:
         """Collect the body of an error; then report it."""
-        self._try.error_body += data
-        if data and len(self._try.error_body) < _MAX_ERROR_BODY:
+        if self._try.collect_error(data):
             return []
         return self._broke(self._try.response_error(), now)
 
@@ -370,7 +348,7 @@ class Delivery:
             error = self._try.response_error()  # the status is known, whatever became of its body
         if self._has_content and self._is_finished():
             return self._complete_early(error, now)
-        self._note(error, now)
+        self._account.finish(self._try, error, now)
         notice = self._next_step(error, now)
         if notice is None:
             torn = isinstance(error, StreamTruncated)
@@ -397,8 +375,8 @@ class Delivery:
         """The finish reason had arrived: the content is whole, only the last frame is missing."""
         end = self._fold.first_end
         assert end is not None
-        usage = self._ledger.total
-        self._note(error, now)
+        usage = self._account.ledger.total
+        self._account.finish(self._try, error, now)
         self._finish(State.COMPLETE, "complete", now)
         return [MessageEnd(end.finish_reason, usage, end.raw, early=True, known=end.known)]
 
@@ -418,33 +396,3 @@ class Delivery:
         self._watch.ended = now
         self._end = end
         self._go(state)
-
-    def _note(self, error: UnbrokenError | None, now: float) -> None:
-        """Write the attempt down, correct the rate limiter and inform the circuit breaker."""
-        this = self._try
-        record, target = self._record(error, now), this.target
-        self._attempts.append(record)
-        self._skipped += this.skipped
-        this.finish()
-        if this.has_turn and record.usage is not None:
-            used = record.usage.input_tokens + record.usage.output_tokens
-            target.limiter.settle(this.tokens, used)
-        if error is not None:
-            target.circuit.on_failure(error, now)
-        self._ledger.finish(complete=error is None, had_content=this.received_content)
-
-    def _record(self, error: UnbrokenError | None, now: float) -> Attempt:
-        this = self._try
-        return Attempt(
-            provider=this.target.provider.name,
-            model=this.target.request.model,
-            delay=this.delay,
-            duration=max(0.0, now - this.begin),
-            status=this.status,
-            request_id=this.request_id,
-            error=error,
-            usage=self._ledger.current,
-            how=this.how,
-            quote=self._quote,
-            url=this.url,
-        )
