@@ -45,8 +45,10 @@ from unbroken.stores.redis.scripts.log import (
     CREATE,
     HEAD,
     INFO,
+    LABELS,
     READ,
     REMOVE,
+    ROWS,
 )
 from unbroken.stores.redis.scripts.processes import (
     ADOPT,
@@ -81,6 +83,7 @@ __all__ = [
     "GET",
     "HEAD",
     "INFO",
+    "LABELS",
     "LIST",
     "LOCK",
     "OLD",
@@ -91,6 +94,7 @@ __all__ = [
     "RELEASE",
     "REMOVE",
     "RETIRE",
+    "ROWS",
     "SETTLED",
     "STOPS",
     "UNCLAIM",
