@@ -57,7 +57,7 @@ def test_only_the_models_that_are_listed_may_be_asked(serve):
     for wish in ({"model": "sim/lines"}, {"fallbacks": ["sim/lines"]}):
         status, said = site.json("POST", "/v1/chat/completions", {**asked, **wish})
         assert status == 404
-        assert said["error"]["message"].endswith("there are: sim/quick, sim/slow")
+        assert said["error"]["message"].endswith("available: sim/quick, sim/slow")
     assert site.call("GET", "/stream?prompt=x")[0] == 200
 
 
@@ -69,7 +69,7 @@ def test_no_more_answers_than_may_be_open(serve):
     until(lambda: site.json("POST", "/v1/streams", {"model": "sim/quick", **ASK})[0] == 201)
 
     assert status == 503
-    assert "2 answers are under way" in said["error"]["message"]
+    assert "limit of 2 concurrent streams" in said["error"]["message"]
 
 
 def test_nor_when_many_ask_at_once(serve, tmp_path):

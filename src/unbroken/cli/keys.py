@@ -72,8 +72,8 @@ async def _create(keys: "Keys", args: Namespace) -> None:
 
 async def _list(keys: "Keys", _args: Namespace) -> None:
     rows = []
-    for info in await keys.all():
-        used = await keys.spent(info.id)
+    found = await keys.all()
+    for info, used in zip(found, await keys.usage([info.id for info in found]), strict=True):
         today = f"{used.requests} requests, {used.tokens} tokens, ${used.usd:.4f}"
         limits = ", ".join(f"{most} {kind}" for kind, most in info.labels.items() if kind != "name")
         rows.append((info.labels["name"], limits or "none", today))

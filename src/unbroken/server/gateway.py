@@ -13,7 +13,6 @@ import pkgutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Self
 
 import msgspec
@@ -28,7 +27,7 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from unbroken.client._async import AsyncClient
-from unbroken.client._plan import configured, default_model, environment
+from unbroken.client._plan import environment
 from unbroken.errors import (
     BadRequest,
     NotFound,
@@ -41,17 +40,20 @@ from unbroken.messages import Request
 from unbroken.metrics import prices
 from unbroken.metrics.answered import Answered, Observer, notify
 from unbroken.metrics.prometheus import Board
+from unbroken.server.admission import Models
 from unbroken.server.answers import Answers
 from unbroken.server.csrf import CrossOriginGuard
-from unbroken.server.keys import Allowance, Caller, Keys, user
+from unbroken.server.finish import Result
+from unbroken.server.keys import Allowance, Caller, Keys, limits_of, user
 from unbroken.server.log import REQUEST_ID, AccessLogMiddleware, log_answer, request_id
 from unbroken.server.options import split_options
-from unbroken.server.producer import Result
 from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
 from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import Settings
+from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
+from unbroken.stores.counters import QuotaReached
 from unbroken.wire.openai_chat.dialect import CODEC
 
 try:
@@ -61,9 +63,6 @@ except ImportError:  # OpenTelemetry is an extra
 
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
-
-MAX_MODEL_NAME = 4096
-"""Characters in the name of a model; the simulator's have their parameters in it."""
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
@@ -107,9 +106,9 @@ class Gateway:
         self._observers: list[Observer] = [self.board] if Spans is None else [self.board, Spans()]
         self._authenticate = authenticate
         self.client = client or AsyncClient()
-        self.answers = Answers(store, self.client, self._told)
-        self.answers.keep(self.settings.keep_days, self.settings.keep_bytes)
-        self.default_model = (self.settings.models or [default_model(environment())])[0]
+        self.answers = Answers(store, self.client, self._on_finished)
+        self.answers.set_retention(self.settings.keep_days, self.settings.keep_bytes)
+        self.admitted = Models(self.settings, self.client.routes, environment())
         self._app = Starlette(
             routes=found_routes(),
             middleware=self._middleware(),
@@ -144,7 +143,6 @@ class Gateway:
         if self._started:
             self._started = False
             await self._loading
-            await self.keys.accounts.close()
             await self.answers.__aexit__()
 
     def _middleware(self) -> list[Middleware]:
@@ -196,13 +194,12 @@ class Gateway:
             background=background,
         )
         once = http.headers.get("idempotency-key", "") if key is None else key
-        if not once:  # what can't be a repeat is refused before anything is stored
-            self.keys.check(caller)
-
-        admit = partial(self.keys.admit, caller) if self._authenticate is None else None
+        charges = request_charges(caller.owner, {"day": limits_of(caller)})
         self._beginning += 1
         try:
-            created = await self.answers.start(asked, caller.owner, once, _labels(asked), admit)
+            created = await self.answers.start(asked, caller.owner, once, _labels(asked), charges)
+        except QuotaReached as reached:
+            raise quota_error(reached, caller.name) from reached
         finally:
             self._beginning -= 1
         return created if created.fresh else await self._check_same_request(asked, created)
@@ -217,14 +214,7 @@ class Gateway:
 
     def _check(self, models: list[str]) -> None:
         """Whether these may be asked, now. NotFound, Overloaded."""
-        allowed = self.settings.models
-        for model in models:
-            if len(model) > MAX_MODEL_NAME:
-                said = f"the name of a model has at most {MAX_MODEL_NAME} characters"
-                raise BadRequest(said, status=400, code="invalid_request_error")
-            if allowed and model not in allowed:
-                said = f"the model {model!r} is not served here; there are: {', '.join(allowed)}"
-                raise NotFound(said, status=404, code="model_not_found")
+        self.admitted.check(models)
         if self.answers.closing:
             said = "this server is restarting"
             raise Overloaded(said, status=503, code="restarting", retry_after=1.0)
@@ -268,25 +258,27 @@ class Gateway:
         return caller
 
     def models(self) -> list[str]:
-        """The names that `model` may have: routes, defaults, the simulator."""
-        found = [*self.client.routes, *configured(environment()), "sim/demo"]
-        return self.settings.models or list(dict.fromkeys(found))
+        """The names that `model` may have."""
+        return self.admitted.names()
 
-    async def _told(self, asked: AnswerRequest, stream: str, outcome: Result) -> None:
-        """An answer is over."""
+    @property
+    def default_model(self) -> str:
+        """The model when a request names none."""
+        return self.admitted.default
+
+    def _on_finished(self, asked: AnswerRequest, stream: str, result: Result) -> None:
+        """Report an answer that this process ended: to the metrics, to traces, to the log."""
         told = Answered(
             model=asked.models[0],
-            state=outcome.final.state,
-            reason=outcome.final.reason,
-            response=outcome.response,
-            metrics=outcome.metrics,
+            state=result.outcome.state,
+            reason=result.outcome.reason,
+            response=result.response,
+            metrics=result.metrics,
             request=asked.request,
             traceparent=asked.traceparent,
         )
         notify(self._observers, told)
-        log_answer(asked, stream, told, content=self.settings.log_content)
-        if asked.owner and self._authenticate is None:
-            await self.keys.note_answer(asked.owner, outcome.final.usage, outcome.final.cost)
+        log_answer(asked, stream, told, result.outcome, content=self.settings.log_content)
 
     async def body(self, http: HttpRequest) -> bytes:
         """The body of a request; BadRequest (413) past the limit."""
@@ -307,8 +299,8 @@ def too_large(most: int) -> BadRequest:
 
 def _labels(asked: AnswerRequest) -> dict[str, str]:
     """What an answer is found by: its model, and how the question begins."""
-    said = [m.text for m in asked.request.messages if m.role == "user"]
-    return {"model": asked.models[0], "question": said[-1][:200] if said else ""}
+    questions = (m.text for m in reversed(asked.request.messages) if m.role == "user")
+    return {"model": asked.models[0], "question": next(questions, "")[:200]}
 
 
 def is_exhausted(stream: StreamInfo, after: int) -> bool:

@@ -8,7 +8,7 @@ reaches the gateway may use it; it binds to loopback only then. Revoking the las
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -16,12 +16,10 @@ from msgspec import Struct
 from unbroken.errors import (
     AuthenticationFailed,
     ConfigurationError,
-    QuotaExhausted,
     StreamMissing,
 )
-from unbroken.events import Usage
 from unbroken.ready import ready
-from unbroken.server.usage import DAY, FOR_EVER, UsageLedger, UsageTotals
+from unbroken.server.usage import UsageTotals, read_totals
 from unbroken.stores.base import End, NewStream, Search, Store, StreamInfo
 
 OWNER, SHARES = "_keys", "_shares"
@@ -74,7 +72,6 @@ class Keys:
 
     def __init__(self, store: Store, limits: Mapping[str, Allowance] | None = None) -> None:
         self._store, self._limits = store, limits or {}
-        self.accounts = UsageLedger(store)
         self.needed = False
         """Whether nobody is let in without a key, even if the store knows of none."""
         self._known: dict[str, tuple[float, Caller]] = {}
@@ -90,7 +87,7 @@ class Keys:
         limits = {kind: str(most) for kind, most in given.items() if most is not None}
         new = NewStream(id=_id("key", key), owner=OWNER, labels={"name": name, **limits})
         for stream in (NewStream(id=EVER, owner=OWNER), new):
-            await self._store.create(stream, (), "keys", FOR_EVER)  # nobody's orphan, never pruned
+            await self._store.create(stream)  # without a producer: open, and never pruned
         return key
 
     async def all(self) -> list[StreamInfo]:
@@ -124,36 +121,9 @@ class Keys:
         self._known[place] = (time.monotonic() + FRESH, caller)
         return caller
 
-    def check(self, caller: Caller) -> None:
-        """QuotaExhausted if the caller is known here to have used up the day. Counts nothing."""
-        self._refuse(caller, self.accounts.cached(caller.owner).exceeded(_limits(caller)))
-
-    async def admit(self, caller: Caller) -> None:
-        """Count one request. QuotaExhausted if the caller has used up the day.
-
-        Requests are never more than their limit, however many ask at once. Tokens and USD are known
-        when an answer is over: what is under way may still go past their limits.
-        """
-        if caller.owner:
-            one = UsageTotals(requests=1)
-            self._refuse(caller, await self.accounts.charge(caller.owner, one, _limits(caller)))
-
-    def _refuse(self, caller: Caller, passed: str) -> None:
-        if passed:
-            most = _limits(caller)[passed]
-            said = f"the key {caller.name!r} has used its {most:g} {passed} of today"
-            wait = float(int(DAY - time.time() % DAY) + 1)
-            raise QuotaExhausted(said, status=429, code="insufficient_quota", retry_after=wait)
-
-    async def spent(self, owner: str) -> UsageTotals:
-        """What a key has used today."""
-        return await self.accounts.spent(owner)
-
-    async def note_answer(self, owner: str, usage: Usage | None, usd: float | None) -> None:
-        """Write down what an answer used, as its end says."""
-        if usage is not None:
-            tokens = usage.input_tokens + usage.output_tokens
-            await self.accounts.charge(owner, UsageTotals(tokens=tokens, usd=usd or 0.0))
+    async def usage(self, owners: Sequence[str]) -> list[UsageTotals]:
+        """Return what each of these keys has used today."""
+        return await read_totals(self._store, owners)
 
     async def share(self, stream: str) -> str:
         """A secret with which anybody may read one answer."""
@@ -201,6 +171,6 @@ def _check(name: str) -> None:
         )
 
 
-def _limits(caller: Caller) -> dict[str, float]:
+def limits_of(caller: Caller) -> dict[str, float]:
     most = msgspec.structs.asdict(caller.allowance)
     return {kind: limit for kind, limit in most.items() if limit is not None}

@@ -17,6 +17,7 @@ Routes and limits of providers stand in tables of their own, which the client re
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -41,7 +42,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     what is stored; None keeps all. `max_streams` bounds the answers that this process produces at a
     time. `log` is how the command writes its log; with `log_content` it holds prompts and answers.
     `cors`: the origins whose pages may ask, `*` for any. `models`: the models and routes that
-    may be asked, the first of them when none is named; all if there are none.
+    may be asked, the first of them when none is named; all if there are none. `simulator`: `open`
+    lets callers ask `sim/...` models, with parameters (`sim/demo?tps=20`), whatever else is
+    configured; `auto` serves them only where nothing else is, or where `models` lists them.
     """
 
     host: str = "127.0.0.1"
@@ -59,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_content: bool = False
     cors: list[str] = []
     models: list[str] = []
+    simulator: Literal["auto", "open"] = "auto"
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
