@@ -18,7 +18,7 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
-from unbroken.messages import Message, Request, Text
+from unbroken.messages import Refusal, Request
 from unbroken.wire.openai_chat.dialect import CODEC, OpenAIChat, chat_codec
 
 DATA = Path(__file__).parent.parent / "data/wire"
@@ -318,4 +318,5 @@ def test_a_refusal_of_an_earlier_turn_is_what_the_assistant_said():
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}, said]}
     request = CODEC.dialect.decode_request(msgspec.json.encode(body))
 
-    assert request.messages[1] == Message("assistant", (Text("I can't."),))
+    assert request.messages[1].parts == (Refusal("I can't."),)
+    assert request.messages[1].native_of("openai_chat") == said

@@ -81,8 +81,15 @@ class TableWriter:
 class Dialect(Protocol):
     """One provider's language, in both directions. Implementations are values."""
 
+    @property
+    def name(self) -> str:
+        """The dialect's name, as it stands in natives."""
+
     def encode_request(self, request: Request, /) -> bytes:
         """The request body; LocalProtocolError names what this dialect can't express."""
+
+    def omitted(self, request: Request, /) -> tuple[str, ...]:
+        """The JSON paths of what the body leaves out, since this dialect can't express it."""
 
     def decode_request(self, body: bytes, /) -> Request:
         """The request a client sent us; BadRequest names what is wrong."""

@@ -12,12 +12,12 @@ from msgspec import Raw, Struct
 
 from unbroken.errors import ProviderError, RemoteProtocolError
 from unbroken.events import ChoiceEnd, Event, MessageEnd, MessageStart, Usage, UsageReport
-from unbroken.messages import Request
+from unbroken.messages import MESSAGES, Request
 from unbroken.response import Choice, Response
 from unbroken.wire import sse
 from unbroken.wire.anthropic_messages.passthrough import blocks_of, starting
 from unbroken.wire.anthropic_messages.reader import Block, MessagesReader, block_events
-from unbroken.wire.anthropic_messages.request import body_of, request_in
+from unbroken.wire.anthropic_messages.request import decode_request, encode_request, left_out
 from unbroken.wire.anthropic_messages.vocabulary import (
     FINISH,
     MessagesUsage,
@@ -55,13 +55,22 @@ class AnthropicMessages(Struct, frozen=True):
 
     default_max_tokens: int = 16_384
 
+    @property
+    def name(self) -> str:
+        """The dialect's name, as it stands in natives."""
+        return MESSAGES
+
     def encode_request(self, request: Request) -> bytes:
         """The body of POST /v1/messages; LocalProtocolError names what can't be expressed."""
-        return body_of(request, self.default_max_tokens)
+        return encode_request(request, self.default_max_tokens)
+
+    def omitted(self, request: Request) -> tuple[str, ...]:
+        """The paths of what the body leaves out."""
+        return left_out(request)
 
     def decode_request(self, body: bytes) -> Request:
         """The request in a body; BadRequest says what is wrong with it."""
-        return request_in(body)
+        return decode_request(body)
 
     def reader(self, request: Request) -> MessagesReader:
         """A decoder for one streamed answer."""

@@ -22,10 +22,10 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
-from unbroken.messages import Request
+from unbroken.messages import CONVERSE, Request
 from unbroken.response import Choice, Response
 from unbroken.wire import eventstream
-from unbroken.wire.bedrock_converse.request import body_of, request_in
+from unbroken.wire.bedrock_converse.request import decode_request, encode_request, left_out
 from unbroken.wire.bedrock_converse.stream import (
     DIALECT,
     FINISH,
@@ -84,13 +84,22 @@ _decode_block = msgspec.json.Decoder(_Block).decode
 class BedrockConverse(Struct, frozen=True):
     """The dialect."""
 
+    @property
+    def name(self) -> str:
+        """The dialect's name, as it stands in natives."""
+        return CONVERSE
+
     def encode_request(self, request: Request) -> bytes:
         """The body of POST /model/ID/converse; LocalProtocolError names what can't be said."""
-        return body_of(request)
+        return encode_request(request)
+
+    def omitted(self, request: Request) -> tuple[str, ...]:
+        """The paths of what the body leaves out."""
+        return left_out(request)
 
     def decode_request(self, body: bytes) -> Request:
         """The request in a body, without its model; BadRequest says what is wrong with it."""
-        return request_in(body)
+        return decode_request(body)
 
     def reader(self, _request: Request) -> ConverseReader:
         """A decoder for one streamed answer."""

@@ -22,7 +22,7 @@ from unbroken.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from unbroken.messages import Request
+from unbroken.messages import RESPONSES, Request
 from unbroken.response import Choice, Response
 from unbroken.wire import sse
 from unbroken.wire.codec import Codec
@@ -35,7 +35,7 @@ from unbroken.wire.openai_responses.reader import (
     decode_item,
     ending,
 )
-from unbroken.wire.openai_responses.request import body_of, request_in
+from unbroken.wire.openai_responses.request import decode_request, encode_request, left_out
 from unbroken.wire.openai_responses.writer import (
     INCOMPLETE,
     ResponsesWriter,
@@ -50,13 +50,22 @@ _decode = msgspec.json.Decoder(Answer).decode
 class OpenAIResponses(Struct, frozen=True):
     """The dialect."""
 
+    @property
+    def name(self) -> str:
+        """The dialect's name, as it stands in natives."""
+        return RESPONSES
+
     def encode_request(self, request: Request) -> bytes:
         """The body of POST /responses; LocalProtocolError names what can't be expressed."""
-        return body_of(request)
+        return encode_request(request)
+
+    def omitted(self, request: Request) -> tuple[str, ...]:
+        """The paths of what the body leaves out."""
+        return left_out(request)
 
     def decode_request(self, body: bytes) -> Request:
         """The request in a body; BadRequest says what is wrong with it."""
-        return request_in(body)
+        return decode_request(body)
 
     def reader(self, _request: Request) -> ResponsesReader:
         """A decoder for one streamed answer."""
@@ -64,7 +73,7 @@ class OpenAIResponses(Struct, frozen=True):
 
     def writer(self, request: Request, created: int = 0) -> ResponsesWriter:
         """An encoder for one streamed answer."""
-        return ResponsesWriter(created, background=bool(request.extra.get("background")))
+        return ResponsesWriter(created, background=bool(request.option("background")))
 
     def decode_response(self, body: bytes) -> list[Event]:
         """The events of a whole answer. RemoteProtocolError if it is none."""
