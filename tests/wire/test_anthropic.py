@@ -15,6 +15,7 @@ from unbroken.errors import (
     ServerError,
 )
 from unbroken.events import (
+    Boundary,
     ChoiceEnd,
     Citation,
     MessageEnd,
@@ -62,8 +63,13 @@ def read(*events):
     return decoder.feed(wire), decoder
 
 
+def content(events):
+    """The events without the boundaries of blocks."""
+    return [event for event in events if not isinstance(event, Boundary)]
+
+
 def said(*events):
-    return read(*events)[0]
+    return content(read(*events)[0])
 
 
 def golden(name):
@@ -416,7 +422,9 @@ def test_text_in_the_start_of_a_block_is_text():
 def test_a_whole_input_at_the_start_is_the_arguments():
     block = {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}}
 
-    assert said(start(0, **block)) == [ToolCallStart(0, "a", "f"), ToolCallDelta(0, '{"x":1}')]
+    made = said(start(0, **block), {"type": "content_block_stop", "index": 0})
+
+    assert made == [ToolCallStart(0, "a", "f"), ToolCallDelta(0, '{"x":1}')]
 
 
 def test_empty_deltas_say_nothing():
@@ -444,7 +452,7 @@ def test_a_thought_and_its_proof():
     assert events == [ReasoningDelta("hm"), ReasoningDelta("", signature="s")]
 
 
-@pytest.mark.parametrize("kind", ["redacted_thinking", "server_tool_use", "of_the_future"])
+@pytest.mark.parametrize("kind", ["server_tool_use", "of_the_future"])
 def test_a_block_without_a_word_of_ours_is_kept(kind):
     block = start(0, type=kind, data="xyz")
 
@@ -487,7 +495,6 @@ def test_a_block_without_its_content_is_malformed(kind):
         ("model_context_window_exceeded", "length"),
         ("tool_use", "tool_calls"),
         ("refusal", "content_filter"),
-        ("of_the_future", "stop"),
     ],
 )
 def test_a_stop_reason_has_our_word_and_its_own(raw, reason):
@@ -581,10 +588,28 @@ def test_a_signature_seals_its_block():
     ]
 
 
-def test_arguments_that_come_late_go_to_the_block_of_their_call():
-    frames = written(ToolCallStart(0, "a", "f"), ToolCallStart(1, "b", "g"), ToolCallDelta(0, "{}"))
+def test_a_later_block_waits_until_the_call_before_it_is_whole():
+    frames = written(
+        ToolCallStart(0, "a", "f"),
+        ToolCallStart(1, "b", "g"),
+        TextDelta("between"),
+        ToolCallDelta(0, '{"x"'),
+        ToolCallDelta(1, "{}"),
+        ToolCallDelta(0, ":1}"),
+        ChoiceEnd("tool_calls"),
+    )
 
-    assert shape(frames) == [("start", 0), ("stop", 0), ("start", 1), ("delta", 0)]
+    assert shape(frames) == [
+        *[("start", 0), ("delta", 0), ("delta", 0), ("stop", 0)],
+        *[("start", 1), ("delta", 1), ("stop", 1)],
+        *[("start", 2), ("delta", 2), ("stop", 2)],
+    ]
+
+
+def test_a_call_without_arguments_holds_nothing_back_for_ever():
+    frames = written(ToolCallStart(0, "a", "f"), TextDelta("Hi"), ChoiceEnd("tool_calls"))
+
+    assert shape(frames) == [("start", 0), ("stop", 0), ("start", 1), ("delta", 1), ("stop", 1)]
 
 
 def test_nothing_is_not_written():
@@ -635,7 +660,7 @@ def test_each_status_has_its_type(status, type):
 
 
 def whole(body):
-    return CODEC.dialect.decode_response(msgspec.json.encode(body))
+    return content(CODEC.dialect.decode_response(msgspec.json.encode(body)))
 
 
 def test_a_whole_answer_says_what_a_stream_says():
@@ -659,11 +684,11 @@ def test_a_whole_answer_says_what_a_stream_says():
 
 
 def test_a_block_without_a_word_of_ours_keeps_its_content():
-    block = {"type": "redacted_thinking", "data": "xyz"}
+    block = {"type": "of_the_future", "data": "xyz"}
 
     events = whole({"content": [block]})
 
-    assert events[1] == kept("redacted_thinking", start(0, **block))
+    assert events[1] == kept("of_the_future", start(0, **block))
 
 
 def test_a_whole_answer_without_a_reason_is_not_complete():
@@ -698,9 +723,9 @@ def test_a_response_written_and_read_again():
     body = CODEC.dialect.encode_response(
         Response(id="i", model="m", choices=(choice,), usage=usage)
     )
-    events = CODEC.dialect.decode_response(body)
+    events = content(CODEC.dialect.decode_response(body))
 
-    assert [type(e) for e in events[1:6]] == [
+    assert [type(e) for e in events[2:7]] == [
         ReasoningDelta,
         TextDelta,
         Citation,

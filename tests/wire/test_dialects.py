@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from unbroken.errors import BadRequest, LocalProtocolError, RemoteProtocolError, ServerError
 from unbroken.events import (
+    Boundary,
     ChoiceEnd,
     MessageEnd,
     MessageStart,
@@ -64,7 +65,7 @@ def decoded(codec, *reads):
 
 def content(events):
     """What a reader sees, whatever the dialect says besides."""
-    return [e for e in events if not isinstance(e, UsageReport)]
+    return [e for e in events if not isinstance(e, UsageReport | Boundary)]
 
 
 @each_codec

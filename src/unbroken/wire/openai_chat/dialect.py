@@ -17,8 +17,9 @@ from unbroken.response import Response
 from unbroken.wire import sse
 from unbroken.wire.codec import Codec
 from unbroken.wire.error_body import parse_error
-from unbroken.wire.openai_chat.reader import ChatReader, whole
+from unbroken.wire.openai_chat.reader import ChatReader
 from unbroken.wire.openai_chat.request import Variant, decode_request
+from unbroken.wire.openai_chat.response import decode_body
 from unbroken.wire.openai_chat.vocabulary import (
     error_body,
 )
@@ -49,7 +50,7 @@ class OpenAIChat(Variant, frozen=True):
 
     def decode_response(self, body: bytes) -> list[Event]:
         """The events of a whole answer. RemoteProtocolError if it is none."""
-        return whole(body)
+        return decode_body(body)
 
     def encode_response(self, response: Response, created: int = 0) -> bytes:
         """The body of a whole answer."""
