@@ -389,7 +389,7 @@ def test_one_key_has_a_share_of_the_open_answers_and_readers(serve, make, store_
             asked = urllib.request.Request(site.url + path, headers=event_stream)
             readers.enter_context(urllib.request.urlopen(asked, timeout=20))
         refused = site.json("GET", path, **event_stream)
-    until(lambda: site.call("GET", f"{path}?wait=1", **bearer(one))[0], 200)
+    until(lambda: site.call("GET", f"{path}?wait=1", **bearer(one))[0], (200).__eq__)
 
     assert [status for status, _ in begun] == [201, 201, 429]
     assert begun[2][1]["error"]["code"] == "too_many_streams"
