@@ -76,6 +76,7 @@ class Keys:
         """Whether nobody is let in without a key, even if the store knows of none."""
         self._known: dict[str, tuple[float, Caller]] = {}
         self._open_until = 0.0
+        self._had_one = False  # once there was a key, there always was: see EVER
 
     async def create(self, name: str, allowance: Allowance) -> str:
         """A new key. It can't be shown again. ConfigurationError if the name is taken, or none."""
@@ -155,12 +156,12 @@ class Keys:
         return Caller(place, name, allowance)
 
     async def _nobody_had_one(self) -> bool:
-        if time.monotonic() < self._open_until:
-            return True
-        found = await self._store.find(OWNER, Search(limit=1))
-        if not found.streams:
+        if self._had_one or time.monotonic() < self._open_until:
+            return not self._had_one
+        self._had_one = bool((await self._store.find(OWNER, Search(limit=1))).streams)
+        if not self._had_one:
             self._open_until = time.monotonic() + FRESH
-        return not found.streams
+        return not self._had_one
 
 
 def _check(name: str) -> None:
