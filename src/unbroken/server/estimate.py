@@ -1,52 +1,117 @@
-"""What an answer used that no provider has told the usage of, or not all.
+"""What an answer used, as it is charged: what the provider reported, if that can be true.
 
-An answer that is stopped or breaks off comes without its usage, which stands at its end: but its
-tokens were made, and are paid for. So they are counted as one for every four bytes, the usual rule
-for English; what was reported is never made less. What a model thought without showing it is
-unknown and not in it.
+An answer that is stopped or cut comes without its usage, which stands at its end; some servers
+report none at all, or zeros. Its tokens were made and are paid for, so they are estimated: a token
+for every four bytes, the usual rule for English, and for a request that asks for reasoning the
+silent time before the first content, at the pace of a model. An estimate is never less than what
+was reported, and says so in `source`.
+
+Numbers below zero, or beyond what any model takes or writes in one request, are replaced by the
+estimate and logged: they would move a key's account by more than the answer can have cost.
 """
+
+import math
 
 import msgspec
 
 from unbroken.client.history import estimate
 from unbroken.events import Usage
 from unbroken.messages import Message, Part, Reasoning, Request, Text, ToolResult, ToolUse
+from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Choice, Response
+from unbroken.server.log import log_event
+
+MAX_INPUT, MAX_OUTPUT = 20_000_000, 2_000_000
+"""Tokens of one attempt: twice the largest context, ten times the longest answer of 2026."""
+
+REASONING_PACE = 50.0
+"""Tokens per second of a model that reasons out of sight."""
 
 _PER_IMAGE = 1000  # tokens, as `client/history.py` has it
+_NO_REASONING = {None, "none", "minimal"}
 
 
-def usage_of(request: Request, response: Response) -> Usage | None:
-    """What the answer to `request` used; its `source` is `estimated` where something had to be.
-
-    None for an answer that failed before anything came: it was refused, or nobody was there.
-    """
-    told = response.usage
-    if told is not None and told.source == "reported":
-        return told
-    said = sum(map(_said, response.choices))
-    if told is None and not said and response.end == "failed":
+def usage_of(request: Request, response: Response, metrics: StreamMetrics) -> Usage | None:
+    """Return what the answer to `request` used; None if it failed before anything came."""
+    reported = response.usage
+    shown = sum(map(_shown, response.choices))
+    if reported is None and not shown and response.end == "failed":
         return None
-    told = told or Usage()
+    known = _plausible(reported or Usage(source="partial"), request, response)
+    if known.source == "reported" and (known.output_tokens or not shown):
+        return known
+    output = shown + _hidden_reasoning(request, response, metrics)
     return msgspec.structs.replace(
-        told,
-        input_tokens=max(told.input_tokens, _asked(request)),
-        output_tokens=max(told.output_tokens, said),
+        known,
+        input_tokens=max(known.input_tokens, _asked(request)),
+        output_tokens=max(known.output_tokens, output),
         source="estimated",
     )
 
 
 def cost_of(response: Response, usage: Usage | None) -> float | None:
-    """What that usage costs in USD, or None where no price is known.
+    """Return what that usage costs in USD, or None where no price is known.
 
     An estimate is priced as if the last attempt had made all of it; what is known is never less.
     """
     tried = [attempt for attempt in (*response.attempts, response.running) if attempt is not None]
     if usage is None or usage is response.usage or not tried:
-        return response.cost
+        return _payable(response.cost)
     priced = tried[-1].quote(tried[-1].provider, tried[-1].model, usage)
-    known = [cost for cost in (response.cost, priced) if cost is not None]
-    return max(known, default=None)
+    reported = response.cost if _is_plausible(response) else None
+    known = [cost for cost in (reported, priced) if cost is not None]
+    return _payable(max(known, default=None))
+
+
+def _payable(cost: float | None) -> float | None:
+    return None if cost is None or not math.isfinite(cost) else max(cost, 0.0)
+
+
+def _plausible(usage: Usage, request: Request, response: Response) -> Usage:
+    """Return the usage without numbers that can't be true; then its source is `partial`."""
+    limits = _limits(request, response)
+    wrong = {
+        field: 0 for field, most in limits.items() if not 0 <= getattr(usage, field) <= most
+    }
+    if not wrong:
+        return usage
+    log_event(
+        "usage_out_of_range",
+        served_by=f"{response.provider}/{response.model}",
+        **{field: getattr(usage, field) for field in wrong},
+    )
+    return msgspec.structs.replace(usage, **wrong, source="partial")
+
+
+def _limits(request: Request, response: Response) -> dict[str, int]:
+    attempts = max(1, len(response.attempts))
+    output = MAX_OUTPUT * attempts * (request.n or 1)
+    inputs = ("input_tokens", "cached_input_tokens", "cache_write_tokens")
+    return dict.fromkeys(inputs, MAX_INPUT * attempts) | dict.fromkeys(
+        ("output_tokens", "reasoning_tokens"), output
+    )
+
+
+def _is_plausible(response: Response) -> bool:
+    """Whether the price that was made of the reports counts."""
+    reports = [attempt.usage for attempt in response.attempts if attempt.usage is not None]
+    return all(
+        0 <= usage.input_tokens <= MAX_INPUT and 0 <= usage.output_tokens for usage in reports
+    )
+
+
+def _hidden_reasoning(request: Request, response: Response, metrics: StreamMetrics) -> int:
+    """Estimate what was thought before anything was shown. `max_tokens` bounds it."""
+    if not _asks_for_reasoning(request):
+        return 0
+    silent = metrics.duration if metrics.time_to_first_token is None else metrics.time_to_first_token
+    return min(int(silent * REASONING_PACE), request.max_tokens or MAX_OUTPUT)
+
+
+def _asks_for_reasoning(request: Request) -> bool:
+    return request.reasoning_effort not in _NO_REASONING or any(
+        request.extra.get(field) for field in ("thinking", "reasoning")
+    )
 
 
 def _asked(request: Request) -> int:
@@ -64,8 +129,8 @@ def _part(part: Part) -> int:
     return estimate(msgspec.json.encode(part).decode()) if text else _PER_IMAGE
 
 
-def _said(choice: Choice) -> int:
-    shown = choice.text + choice.reasoning + choice.refusal
+def _shown(choice: Choice) -> int:
+    text = choice.text + choice.reasoning + choice.refusal
     whole = [call.name + msgspec.json.encode(call.arguments).decode() for call in choice.tool_calls]
     begun = [call.name + call.arguments for call in choice.partial_tool_calls]
-    return estimate("".join((shown, *whole, *begun)))
+    return estimate("".join((text, *whole, *begun)))

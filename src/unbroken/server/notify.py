@@ -1,15 +1,15 @@
-"""Wakes those who wait for more.
+"""Waking the tasks that wait for more of an answer.
 
 An `asyncio.Event` asks for the running loop each time it is waited for, which is a system call
-before Python 3.12, and dear when it happens with each token. Who waits looks first and again after
-the bell, in one event loop, so nothing needs to be remembered between rings.
+before Python 3.12: too expensive once per token. Waiting tasks look first, and again when they are
+woken, in one event loop; so nothing needs to be remembered between two notifications.
 """
 
 import asyncio
 
 
 class Notifier:
-    """For one event loop, the one it is made in."""
+    """The waiting tasks of one event loop, the one it is made in."""
 
     __slots__ = ("_loop", "_waiting")
 
@@ -18,16 +18,16 @@ class Notifier:
         self._waiting: list[asyncio.Future[None]] = []
 
     def notify_all(self) -> None:
-        """Wake all who wait now."""
+        """Wake all tasks that wait now."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            if not one.done():  # cancelled: it has left
-                one.set_result(None)
+        for future in waiting:
+            if not future.done():  # a task that was cancelled
+                future.set_result(None)
 
     async def wait(self) -> None:
-        """Until the next ring."""
-        one = self._loop.create_future()
-        self._waiting.append(one)
-        await one
+        """Wait for the next notification."""
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        await future

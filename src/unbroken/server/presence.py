@@ -1,13 +1,12 @@
-"""Who reads which answer, and what becomes of one that nobody reads any more.
+"""Which answers have readers, and what happens to an answer that has none any more.
 
-Three things that look alike and are not: *stop* is a wish, told to `Answers.stop`, and ends the
-answer for everybody; a reader that *leaves* lets the answer's policy decide; a reader that lost
+Three things look alike and are not: *stop* is an explicit request (`Answers.stop`) and ends the
+answer for every reader; a reader that *leaves* lets the answer's policy decide; a reader that lost
 its network *comes back*, to this process or to another, within the grace time.
 
 A reader at another process counts as well: that process announces it in the store.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -17,11 +16,11 @@ from unbroken.server.records import AnswerRequest, decode_request
 from unbroken.stores.base import Store
 
 PRESENCE_TTL = 2.0
-"""Seconds that an announcement holds; and that an answer's first reader has to come."""
+"""Seconds that an announcement holds, and that the first reader of an answer has to come."""
 
 
 class ReaderPresence:
-    """The followers in this process. `abandon` is called for an answer that nobody reads."""
+    """The followers in this process. `abandon` is called for an answer without readers."""
 
     def __init__(
         self,
@@ -31,86 +30,91 @@ class ReaderPresence:
     ) -> None:
         self._store, self._abandon, self._clock = store, abandon, clock
         self._counts: Counter[str] = Counter()
-        self._here: dict[str, float | None] = {}  # what we produce: seconds to wait, None for ever
-        self._alone: dict[str, float] = {}  # when the wait for what nobody reads here is over
-        self._next = 0.0
-        self._elsewhere: dict[str, bool] = {}  # whether its producer cares who reads
+        self._patience: dict[str, float | None] = {}  # of answers produced here; None: for ever
+        self._idle_until: dict[str, float] = {}  # of answers produced here without readers here
+        self._next_look = 0.0
+        self._remote_interest: dict[str, bool] = {}  # whether its producer needs to know
 
     @property
     def total(self) -> int:
-        """All followers of this process."""
+        """The number of followers of this process."""
         return self._counts.total()
 
-    def produced(self, stream: str, asked: AnswerRequest) -> None:
-        """From now on this process writes the answer."""
-        waits: dict[str, float | None] = {"keep": None, "cancel": 0.0, "grace": asked.grace}
-        self._here[stream] = waits[asked.on_disconnect]
+    def track(self, stream: str, request: AnswerRequest) -> None:
+        """This process begins to produce the answer."""
+        patience: dict[str, float | None] = {"keep": None, "cancel": 0.0, "grace": request.grace}
+        self._patience[stream] = patience[request.on_disconnect]
         self._wait(stream, PRESENCE_TTL)
 
-    def over(self, stream: str) -> None:
-        """This process writes it no more."""
-        self._here.pop(stream, None)
-        self._alone.pop(stream, None)
+    def untrack(self, stream: str) -> None:
+        """This process produces the answer no more."""
+        self._patience.pop(stream, None)
+        self._idle_until.pop(stream, None)
 
-    def enter(self, stream: str) -> None:
-        """One reader more."""
+    def join(self, stream: str) -> None:
+        """Count one reader more."""
         self._counts[stream] += 1
-        self._alone.pop(stream, None)
+        self._idle_until.pop(stream, None)
 
     def leave(self, stream: str) -> None:
-        """One reader less; the last one may take the answer along."""
+        """Count one reader less; after the last one the answer's policy decides."""
         self._counts[stream] -= 1
         if self._counts[stream]:
             return
         del self._counts[stream]
-        self._elsewhere.pop(stream, None)
+        self._remote_interest.pop(stream, None)
         self._wait(stream)
 
-    async def look(self) -> None:
-        """Abandon what nobody has read for as long as its policy waits, here or elsewhere."""
+    async def expire(self) -> None:
+        """Abandon what has had no reader for as long as its policy waits, here or elsewhere."""
         now = self._clock()
-        late = [stream for stream, until in self._alone.items() if until <= now]
-        if now >= self._next:
-            self._next, late = now + PRESENCE_TTL / 2, [*self._alone]  # who is announced elsewhere?
-        await asyncio.gather(*map(self._check, late))
+        idle = [stream for stream, until in self._idle_until.items() if until <= now]
+        if now >= self._next_look:  # at all of them: is one announced elsewhere?
+            self._next_look, idle = now + PRESENCE_TTL / 2, [*self._idle_until]
+        if not idle:
+            return
+        try:
+            elsewhere = await self._store.reader_leases(idle)
+        except StoreError:  # no reader is sent away because the store does not answer
+            elsewhere = dict.fromkeys(idle, PRESENCE_TTL)
+        for stream in idle:
+            await self._decide(stream, elsewhere.get(stream, 0.0))
 
-    async def announce(self) -> None:
-        """Tell the producers at other processes that their answers are read here."""
-        far = [stream for stream in self._counts if stream not in self._here]
-        await asyncio.gather(*map(self._attend, far))
+    async def publish(self) -> None:
+        """Announce the readers here to the producers at other processes, in one step."""
+        remote = [stream for stream in self._counts if stream not in self._patience]
+        wanted = [stream for stream in remote if await self._is_wanted(stream)]
+        if wanted:
+            await self._store.announce_readers(wanted, PRESENCE_TTL)
 
     def close(self) -> None:
-        """Nobody is abandoned any more: the readers are sent away, they did not leave."""
-        self._here.clear()
-        self._alone.clear()
+        """Abandon nothing any more: readers are sent away, they do not leave."""
+        self._patience.clear()
+        self._idle_until.clear()
 
-    async def _attend(self, stream: str) -> None:
-        try:
-            if stream not in self._elsewhere:
+    async def _is_wanted(self, stream: str) -> bool:
+        """Whether the policy of an answer elsewhere depends on its readers."""
+        if stream not in self._remote_interest:
+            try:
                 first = (await self._store.read(stream, limit=1)).records
-                cares = bool(first) and decode_request(first[0].data).on_disconnect != "keep"
-                self._elsewhere[stream] = cares
-            if self._elsewhere[stream]:
-                await self._store.attend(stream, PRESENCE_TTL)
-        except StreamMissing:
-            self._elsewhere.pop(stream, None)  # the follower hears of it by itself
+            except StreamMissing:  # its follower learns that by itself
+                return False
+            policy = decode_request(first[0].data).on_disconnect if first else "keep"
+            self._remote_interest[stream] = policy != "keep"
+        return self._remote_interest[stream]
 
     def _wait(self, stream: str, least: float = 0.0, ago: float = 0.0) -> None:
-        """It was read last so many seconds ago. Wait as long as its policy says, or `least`."""
-        patience = self._here.get(stream)
+        """Wait as long as the policy says, or `least`. It was read last `ago` seconds ago."""
+        patience = self._patience.get(stream)
         if patience is not None and not self._counts[stream]:
             until = self._clock() + max(patience - ago, least)
-            self._alone[stream] = max(until, self._alone.get(stream, 0.0))
+            self._idle_until[stream] = max(until, self._idle_until.get(stream, 0.0))
 
-    async def _check(self, stream: str) -> None:
-        try:
-            elsewhere = await self._store.attended(stream)
-        except StoreError:
-            elsewhere = PRESENCE_TTL  # nobody is sent away because the store can't be asked
-        if stream not in self._alone:
-            return  # somebody has come meanwhile
+    async def _decide(self, stream: str, elsewhere: float) -> None:
+        if stream not in self._idle_until:
+            return  # a reader has come meanwhile
         if elsewhere:
             self._wait(stream, elsewhere, PRESENCE_TTL - elsewhere)
-        elif self._alone[stream] <= self._clock():
-            del self._alone[stream]
+        elif self._idle_until[stream] <= self._clock():
+            del self._idle_until[stream]
             await self._abandon(stream)

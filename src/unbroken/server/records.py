@@ -1,4 +1,4 @@
-"""What stands in the log of an answer: first what was asked, then the events, batch by batch.
+"""What the log of an answer holds: first the request, then the events, batch by batch.
 
 The first record is enough for any process to finish the answer. Records are JSON, so that a log
 can be read by people and by programs of any version.
@@ -15,16 +15,19 @@ from unbroken.messages import Request
 from unbroken.stores.base import End
 
 OnDisconnect = Literal["keep", "cancel", "grace"]
-"""What becomes of an answer when its last reader has left: it is finished; stopped at once; or
-stopped unless somebody is back within the grace time."""
+"""What happens to an answer when its last reader disconnects: it is finished; stopped at once; or
+stopped unless a reader is back within the grace time."""
+
+MAX_MESSAGE = 4096
+"""Characters of an error message that are stored: a provider may send any number."""
 
 
 class AnswerRequest(Struct, frozen=True, kw_only=True):
-    """The question and the manner of its answer; `models` stand in for each other in order.
+    """One request for an answer, with all that another process needs to finish it.
 
-    `created` is in Unix seconds, `grace` in seconds. `request_id` and `traceparent` are of the
-    request that asked, for the log and the trace. `background` is how it was asked through the
-    Responses dialect, which tells it back.
+    `models` are tried in order. `owner` is charged. `created` is in Unix seconds, `grace` in
+    seconds. `request_id` and `traceparent` belong to the HTTP request, for the log and the trace.
+    `background` is the parameter of the Responses API, which returns it.
     """
 
     models: list[str]
@@ -39,7 +42,7 @@ class AnswerRequest(Struct, frozen=True, kw_only=True):
     background: bool = False
 
     def same(self, other: "AnswerRequest") -> bool:
-        """Whether both ask the same; how the answer is read is no part of the question."""
+        """Whether both ask for the same answer; how it is read does not count."""
         return self.models == other.models and _plain(self.request) == _plain(other.request)
 
 
@@ -62,7 +65,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         error caused it.
         """
         cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
-        kind, message = type(error).__name__, str(error)
+        kind, message = type(error).__name__, str(error)[:MAX_MESSAGE]
         if isinstance(cause, ProviderError):
             return cls(kind, message, cause.status, cause.code, cause.retry_after)
         return cls(kind, message)
@@ -87,10 +90,10 @@ _WITHOUT_STATUS = {
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How it ended: what stands behind the last record. Times in seconds, `cost` in USD; `usage` is
-    an estimate, and says so, where the provider did not report all (`server/estimate.py`).
+    """How an answer ended; stored with the end of its stream. Times are in seconds, `cost` in USD.
+    `usage` is an estimate, and marked as one, where the provider did not report all of it.
 
-    `reason` says why it was cancelled: "stopped", somebody asked for it; "left", nobody read it.
+    `reason` says why it was cancelled: "stopped" on request, "left" without readers.
     """
 
     state: str
@@ -106,69 +109,71 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 _encode = msgspec.json.Encoder().encode
 _events = msgspec.json.Decoder(list[Event]).decode
-_asked = msgspec.json.Decoder(AnswerRequest).decode
-_final = msgspec.json.Decoder(Outcome).decode
+_request = msgspec.json.Decoder(AnswerRequest).decode
+_outcome = msgspec.json.Decoder(Outcome).decode
 
 
-def encode_request(asked: AnswerRequest) -> bytes:
-    """The first record."""
-    return _encode(asked)
+def encode_request(request: AnswerRequest) -> bytes:
+    """Encode the first record."""
+    return _encode(request)
 
 
 def decode_request(record: bytes) -> AnswerRequest:
-    """What the first record says."""
-    return _asked(record)
+    """Decode the first record."""
+    return _request(record)
 
 
 def encode_events(batch: list[Event]) -> bytes:
-    """One batch as a record, in no more memory than it needs: the encoder leaves room to grow."""
+    """Encode one batch as a record, in no more memory than it needs: the encoder over-allocates."""
     return bytes(memoryview(_encode(batch)))
 
 
 def decode_events(record: bytes) -> list[Event]:
-    """The batch in a record."""
+    """Decode the batch of a record."""
     return _events(record)
 
 
-def encode_outcome(final: Outcome) -> bytes:
-    """The bytes that stand with the end."""
-    return _encode(final)
+def encode_outcome(outcome: Outcome) -> bytes:
+    """Encode what is stored with the end."""
+    return _encode(outcome)
 
 
 def decode_outcome(data: bytes) -> Outcome:
-    """What stands with the end."""
-    return _final(data) if data else Outcome(state="failed")
+    """Decode what is stored with the end."""
+    return _outcome(data) if data else Outcome(state="failed")
 
 
 def as_unbroken_error(error: Exception) -> UnbrokenError:
-    """What went wrong, as ours. Of a fault that nobody thought of only its kind is told."""
+    """Return the error as one of ours. An unexpected one is named by its class only, because its
+    text may hold what callers must not see.
+    """
     if isinstance(error, UnbrokenError):
         return error
-    return ServerError(f"a fault of the gateway: {type(error).__name__}", status=500)
+    return ServerError(f"Internal gateway error ({type(error).__name__}).", status=500)
 
 
 DETACHED = "left"
-"""The state of an end that is none of the answer's: its reader is let go in the middle of it."""
+"""The state of an end that is not the answer's own: its reader must come back for the rest."""
 
 
 def detached(stream: str, why: str) -> End:
-    """The end for a reader that is let go. Most dialects have no way back to an answer, so that
-    they must say so, or half of it is taken for the whole.
+    """Return the end for a reader that is sent away. Most dialects have no way back to an answer,
+    so they report it as an error: half of the answer must not be taken for the whole.
     """
-    said = f"{why}; the answer goes on as {stream}"
-    failure = Failure("Overloaded", said, 503, "overloaded_error", retry_after=1.0)
+    message = f"{why}; the answer goes on as {stream}"
+    failure = Failure("Overloaded", message, 503, "overloaded_error", retry_after=1.0)
     return End(DETACHED, encode_outcome(Outcome(state=DETACHED, error=failure)))
 
 
 def is_complete(end: End | None) -> bool:
-    """Whether nothing is missing: only then may a tool call be carried out."""
+    """Whether nothing is missing: only then may a tool call be executed."""
     return end is not None and end.state == "complete"
 
 
 def end_error(end: End) -> ProviderError | None:
-    """What a dialect has to say of an end: nothing, unless the answer failed or was cancelled.
+    """Return the error that a dialect reports for an end: None unless it failed or was cancelled.
 
-    499 is nginx's number for a request that was given up; it is none that SDKs try again.
+    499 is nginx's number for a request that its client gave up; SDKs do not retry it.
     """
     if end.state in {"failed", DETACHED}:
         failure = decode_outcome(end.final).error or Failure("ServerError", "the answer failed")

@@ -1,4 +1,4 @@
-"""Streams in this process's memory: for tests, for a first try, for answers nobody must keep.
+"""Streams in this process's memory: for tests, for a first try, for answers that need not be kept.
 
 The same contract as every store, but a restart forgets everything and no other process sees it.
 Memory is bounded: when all records together pass the limit, the closed streams that ended
@@ -7,38 +7,37 @@ longest ago go; when only open ones are left, appending raises StoreError.
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
-from unbroken.errors import (
-    ConfigurationError,
-    OffsetUnknown,
-    StoreError,
-    StreamClosed,
-    StreamMissing,
-)
-from unbroken.stores._waiters import Waiters
+from unbroken.errors import ConfigurationError, OffsetUnknown, StoreError, StreamMissing
 from unbroken.stores.base import (
     BEGINNING,
     EVERYTHING,
+    FIND_SCAN,
     PAGE_BYTES,
+    PRUNE_BATCH,
     Ack,
     Clock,
     Created,
     End,
     Found,
+    Heartbeat,
     Lease,
     NewStream,
     Offset,
     Page,
+    Pruned,
     Record,
     Search,
     StreamInfo,
-    admit,
+    check_append,
+    check_unicode,
     matches,
-    refuse_halves,
 )
+from unbroken.stores.counters import Charge, Window, check_charges, check_limits, window_end
+from unbroken.stores.notify import Notifier
 
 LIMIT = 256 << 20  # some ten thousand answers
 # What Python needs besides the bytes themselves, so that many tiny things are bounded as well.
@@ -57,10 +56,9 @@ class _Log:
         self.end: End | None = None
         self.cancelled = False
         self.producer = ""
-        self.fence = 0
-        self.expires = self.attended = 0.0
-        self.followers = Waiters()
-        self.stoppers = Waiters()
+        self.fence = self.takeovers = 0
+        self.released = self.attended = 0.0
+        self.followers = Notifier()
 
     @property
     def tail(self) -> Offset:
@@ -70,15 +68,20 @@ class _Log:
     def cost(self) -> int:
         return STREAM_COST + RECORD_COST * len(self.records) + self.size
 
-    def add(self, records: Sequence[bytes]) -> int:
-        size = sum(map(len, records))
+    def add(self, records: Sequence[bytes]) -> None:
         self.records += map(Record, itertools.count(self.tail + 1), records)
-        self.size += size
-        return size
+        self.size += sum(map(len, records))
+        if records:
+            self.takeovers = 0
 
-    def lease(self, producer: str, expires: float) -> Lease:
-        self.producer, self.expires = producer, expires
-        return Lease(self.new.id, producer, self.fence, expires, self.tail, self.cancelled)
+    def lease(self, producer: str) -> Lease:
+        self.fence += 1
+        self.producer = producer
+        return Lease(self.new.id, producer, self.fence, self.tail, self.cancelled, self.takeovers)
+
+    def release(self, now: float) -> None:
+        self.fence += 1
+        self.producer, self.released = "", now
 
     def info(self) -> StreamInfo:
         return StreamInfo(
@@ -93,24 +96,51 @@ class _Log:
             cancelled=self.cancelled,
             producer=self.producer,
             fence=self.fence,
-            expires=self.expires,
         )
 
-    def ring(self) -> None:
-        self.followers.ring()
-        self.stoppers.ring()
+
+class _Counters:
+    """The sums of the current windows."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sums: dict[tuple[str, Window], tuple[int, dict[str, int]]] = {}
+
+    def get(self, counter: str, window: Window) -> dict[str, int]:
+        end, sums = self._sums.get((counter, window), (0, {}))
+        return sums if end == window_end(window, self._clock()) else {}
+
+    def charge(self, charges: Sequence[Charge]) -> None:
+        check_charges(charges)
+        now = self._clock()
+        for charge in charges:
+            check_limits(charge, self.get(charge.counter, charge.window), now)
+        for charge in charges:
+            sums = dict(self.get(charge.counter, charge.window))
+            for field, amount in charge.amounts.items():
+                sums[field] = sums.get(field, 0) + amount
+            self._sums[charge.counter, charge.window] = window_end(charge.window, now), sums
+
+    def forget_old(self) -> None:
+        now = self._clock()
+        self._sums = {key: kept for key, kept in self._sums.items() if kept[0] > now}
 
 
 class MemoryStore:
-    """Every method is one step of the event loop; only `wait` and `cancelled` wait."""
+    """Every method is one step of the event loop; only `wait` waits."""
 
     def __init__(self, limit: int = LIMIT, clock: Clock = time.time) -> None:
         self.limit = limit
         self._clock = clock
         self._logs: dict[str, _Log] = {}
         self._keys: dict[tuple[str, str], str] = {}
+        self._produced: dict[str, _Log] = {}  # open streams that have or need a producer
+        self._closed: dict[str, _Log] = {}  # in the order of their end
+        self._processes: dict[str, float] = {}  # until when their heartbeat is fresh
+        self._claims: dict[str, tuple[str, float]] = {}
+        self._counters = _Counters(clock)
         self._numbers = itertools.count(1)
-        self._cost = 0
+        self._cost = self._size = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -124,12 +154,11 @@ class MemoryStore:
             raise StreamMissing(f"there is no stream {stream!r}")
         return self._logs[stream]
 
-    def _room(self, records: Sequence[bytes]) -> None:
+    def _make_room(self, records: Sequence[bytes]) -> None:
         """Make room for them and a stream, or raise."""
         cost = STREAM_COST + RECORD_COST * len(records) + sum(map(len, records))
         while self._cost + cost > self.limit:
-            closed = (log for log in self._logs.values() if log.end is not None)
-            oldest = min(closed, key=lambda log: log.changed, default=None)
+            oldest = next(iter(self._closed.values()), None)
             if oldest is None:
                 raise StoreError(f"{self.limit} bytes of memory are full of open streams")
             self._forget(oldest)
@@ -137,57 +166,74 @@ class MemoryStore:
     def _forget(self, log: _Log) -> None:
         del self._logs[log.new.id]
         self._keys.pop((log.new.owner, log.new.key), None)
+        self._produced.pop(log.new.id, None)
+        self._closed.pop(log.new.id, None)
         self._cost -= log.cost
-        log.ring()
+        self._size -= log.size
+        log.followers.notify_all()
 
     async def create(
         self,
         new: NewStream,
         records: Sequence[bytes] = (),
         producer: str = "",
-        seconds: float = 0.0,
+        charges: Sequence[Charge] = (),
     ) -> Created:
-        refuse_halves(new)
+        check_unicode(new)
         known = self._keys.get((new.owner, new.key)) if new.key else None
         if log := self._logs.get(known or new.id):
             if log.new.owner != new.owner:
                 raise StoreError(f"the id {new.id!r} is taken")
             return Created(log.info(), fresh=False)
-        self._room(records)
+        self._make_room(records)
+        self._counters.charge(charges)
         log = self._logs[new.id] = _Log(new, next(self._numbers), self._clock())
         self._cost += log.cost
         if new.key:
             self._keys[new.owner, new.key] = new.id
         self._extend(log, records)
-        lease = self._grant(log, producer, seconds) if producer else None
+        if producer:
+            self._produced[new.id] = log
+        lease = log.lease(producer) if producer else None
         return Created(log.info(), fresh=True, lease=lease)
 
     def _extend(self, log: _Log, records: Sequence[bytes]) -> None:
-        self._cost += RECORD_COST * len(records) + log.add(records)
+        cost, size = log.cost, log.size
+        log.add(records)
+        self._cost += log.cost - cost
+        self._size += log.size - size
 
     async def append(
-        self,
-        stream: str,
-        records: Sequence[bytes],
-        at: Offset,
-        fence: int = 0,
-        end: End | None = None,
+        self, stream: str, records: Sequence[bytes], at: Offset, fence: int = 0
     ) -> Ack:
         log = self._log(stream)
-        if log.end is not None and log.end == end and not records:
-            return Ack(log.tail, log.cancelled)  # it is closed once more
-        admit(stream, log, at, fence)
-        self._room(records)
+        check_append(stream, log, at, fence)
+        self._make_room(records)
         self._extend(log, records)
-        if end is not None:
-            log.end, log.changed = end, self._clock()
-        log.followers.ring()
-        if end is not None:
-            log.stoppers.ring()
+        log.followers.notify_all()
         return Ack(log.tail, log.cancelled)
 
-    async def close(self, stream: str, end: End, at: Offset, fence: int = 0) -> Ack:
-        return await self.append(stream, (), at, fence, end)
+    async def close(
+        self,
+        stream: str,
+        end: End,
+        at: Offset,
+        fence: int = 0,
+        records: Sequence[bytes] = (),
+        charges: Sequence[Charge] = (),
+    ) -> Ack:
+        log = self._log(stream)
+        if log.end == end and not records:
+            return Ack(log.tail, log.cancelled)  # it is closed once more
+        check_append(stream, log, at, fence)
+        self._make_room(records)
+        self._counters.charge(charges)
+        self._extend(log, records)
+        log.end, log.changed = end, self._clock()
+        self._produced.pop(stream, None)
+        self._closed[stream] = log
+        log.followers.notify_all()
+        return Ack(log.tail, log.cancelled)
 
     async def read(self, stream: str, after: Offset = BEGINNING, limit: int = 1000) -> Page:
         log = self._log(stream)
@@ -212,87 +258,133 @@ class MemoryStore:
 
     async def find(self, owner: str | None, search: Search = EVERYTHING, /) -> Found:
         before = float("inf") if search.before is None else search.before
-        found: list[_Log] = []
-        for log in reversed(self._logs.values()):
-            if log.number >= before or owner not in {None, log.new.owner}:
-                continue
+        older = (log for log in reversed(self._logs.values()) if log.number < before)
+        owned = (log for log in older if owner in {None, log.new.owner})
+        found: list[StreamInfo] = []
+        for scanned, log in enumerate(owned, 1):
             if matches(log.info(), search):
-                found.append(log)
-            if len(found) == search.limit:
-                return Found([log.info() for log in found], found[-1].number)
-        return Found([log.info() for log in found])
+                found.append(log.info())
+            if len(found) == search.limit or scanned == FIND_SCAN:
+                return Found(found, log.number)
+        return Found(found)
 
     async def delete(self, stream: str) -> None:
         self._forget(self._log(stream))
 
     async def cancel(self, stream: str) -> bool:
         log = self._log(stream)
-        if log.end is None:
-            log.cancelled = True
-            log.stoppers.ring()
+        log.cancelled = log.cancelled or log.end is None
         return log.end is None
 
-    async def cancelled(self, stream: str, seconds: float) -> bool:
-        log = self._log(stream)
-        if not log.cancelled and log.end is None:
-            await log.stoppers.wait(seconds)
-            log = self._log(stream)
-        return log.cancelled
+    # Processes
 
-    async def attend(self, stream: str, seconds: float) -> None:
-        log = self._log(stream)
-        log.attended = max(log.attended, self._clock() + seconds)
+    def _alive(self, process: str) -> bool:
+        return self._processes.get(process, 0.0) > self._clock()
 
-    async def attended(self, stream: str) -> float:
-        return max(self._log(stream).attended - self._clock(), 0.0)
+    def _of(self, process: str) -> Iterator[_Log]:
+        return (log for log in self._produced.values() if log.producer == process)
 
-    async def acquire(self, stream: str, producer: str, seconds: float) -> Lease | None:
-        log = self._log(stream)
-        if log.end is not None:
-            raise StreamClosed(f"stream {stream!r} is closed ({log.end.state})")
-        if log.producer != producer and log.expires > self._clock():
-            return None
-        return self._grant(log, producer, seconds)
+    async def heartbeat(self, process: str, seconds: float) -> Heartbeat:
+        mine = [*self._of(process)]
+        lapsed = not self._alive(process) and (process in self._processes or bool(mine))
+        self._processes[process] = self._clock() + seconds
+        return Heartbeat(
+            lapsed,
+            [log.new.id for log in mine if log.cancelled],
+            {log.new.id: log.fence for log in mine if lapsed},
+        )
 
-    def _grant(self, log: _Log, producer: str, seconds: float) -> Lease:
-        log.fence += 1
-        return log.lease(producer, self._clock() + seconds)
+    async def adopt(self, process: str, limit: int = 20) -> list[Lease]:
+        if not self._alive(process):
+            return []
+        orphans = sorted(self._orphans(), key=self._since)
+        return [self._take_over(log, process) for log in orphans[:limit]]
 
-    async def renew(self, lease: Lease, seconds: float) -> Lease:
-        log = self._log(lease.stream)
-        admit(lease.stream, log, log.tail, lease.fence)
-        return log.lease(lease.producer, self._clock() + seconds)
+    def _orphans(self) -> Iterator[_Log]:
+        """Return open streams whose process is dead, or has released them (it is empty then)."""
+        return (log for log in self._produced.values() if not self._alive(log.producer))
 
-    async def release(self, lease: Lease) -> None:
-        log = self._logs.get(lease.stream)
-        if log is not None and log.end is None and log.fence == lease.fence:
-            log.fence += 1
-            log.lease("", 0.0)
+    def _since(self, log: _Log) -> float:
+        """Return when the stream lost its producer."""
+        return self._processes.get(log.producer, log.created) if log.producer else log.released
 
-    async def orphans(self, limit: int = 100) -> list[StreamInfo]:
-        infos = (log.info() for log in self._logs.values())
-        lost = [info for info in infos if info.orphaned(self._clock())]
-        return sorted(lost, key=lambda info: info.expires)[:limit]
+    def _take_over(self, log: _Log, process: str) -> Lease:
+        log.takeovers += bool(log.producer)
+        return log.lease(process)
 
-    async def prune(self, age: float | None = None, size: int | None = None) -> int:
-        count = len(self._logs)
-        for log in list(self._logs.values()):
-            if age is not None and self._over(log) <= self._clock() - age:
-                self._forget(log)
-        total = sum(log.size for log in self._logs.values())
-        for log in sorted(self._logs.values(), key=lambda log: log.changed):
-            if size is not None and total > size and log.end is not None:
-                total -= log.size
-                self._forget(log)
-        return count - len(self._logs)
+    async def release_all(self, process: str) -> int:
+        mine = [*self._of(process)]
+        for log in mine:
+            log.release(self._clock())
+        self._processes.pop(process, None)
+        return len(mine)
 
-    def _over(self, log: _Log) -> float:
-        """Since when nobody works on it; never, for one with a live producer."""
-        return log.changed if log.end is not None else max(log.expires, log.created)
+    async def claim(self, name: str, process: str, seconds: float) -> bool:
+        holder, until = self._claims.get(name, ("", 0.0))
+        if holder != process and until > self._clock():
+            return False
+        self._claims[name] = process, self._clock() + seconds
+        return True
+
+    # Readers at other processes
+
+    async def announce_readers(self, streams: Sequence[str], seconds: float) -> None:
+        until = self._clock() + seconds
+        for log in self._known(streams):
+            log.attended = max(log.attended, until)
+
+    async def reader_leases(self, streams: Sequence[str]) -> dict[str, float]:
+        now = self._clock()
+        logs = self._known(streams)
+        return {log.new.id: log.attended - now for log in logs if log.attended > now}
+
+    def _known(self, streams: Iterable[str]) -> Iterator[_Log]:
+        return (self._logs[stream] for stream in streams if stream in self._logs)
+
+    # Counters
+
+    async def charge(self, charges: Sequence[Charge]) -> None:
+        self._counters.charge(charges)
+
+    async def usage(self, counters: Sequence[str], window: Window = "day") -> list[dict[str, int]]:
+        return [dict(self._counters.get(counter, window)) for counter in counters]
+
+    # Maintenance
+
+    async def prune(self, age: float | None = None, size: int | None = None) -> Pruned:
+        self._counters.forget_old()
+        old = [*itertools.islice(self._prunable(age, size), PRUNE_BATCH)]
+        for log in old:
+            self._forget(log)
+        if not old:
+            self._forget_processes()
+        return Pruned(len(old), len(old) == PRUNE_BATCH)
+
+    def _prunable(self, age: float | None, size: int | None) -> Iterator[_Log]:
+        before = float("-inf") if age is None else self._clock() - age
+        excess = 0 if size is None else self._size - size
+        for log in self._orphans():
+            if max(self._since(log), log.created) <= before:
+                excess -= log.size
+                yield log
+        for log in self._closed.values():
+            if log.changed > before and excess <= 0:
+                return
+            excess -= log.size
+            yield log
+
+    def _forget_processes(self) -> None:
+        """Forget dead processes of which no stream is left."""
+        producing = {log.producer for log in self._produced.values()}
+        kept = {p: t for p, t in self._processes.items() if self._alive(p) or p in producing}
+        self._processes = kept
+
+    async def ping(self) -> None:
+        """Memory can always be written."""
 
 
 def from_url(url: str) -> MemoryStore:
-    """`memory:` or `memory:?limit=BYTES`."""
+    """Open `memory:` or `memory:?limit=BYTES`."""
     settings = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     limit = settings.pop("limit", str(LIMIT))
     if settings or not limit.isdecimal():

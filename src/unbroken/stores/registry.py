@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "unbroken.stores"
-_NOT_STORES = frozenset({"base", "registry", "contract"})
+_NOT_STORES = frozenset({"base", "contract", "counters", "notify", "registry", "tail", "testing"})
 
 
 def _announced() -> "Iterable[EntryPoint]":

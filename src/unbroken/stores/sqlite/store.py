@@ -24,12 +24,12 @@ from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from unbroken.errors import ConfigurationError, StoreError
-from unbroken.stores import _sqlite_rows as rows
-from unbroken.stores._sqlite_file import Settings, connect, prepare, told
-from unbroken.stores._sqlite_log import Log, News
-from unbroken.stores._sqlite_watch import Watch, Watches
-from unbroken.stores._sqlite_writer import LOOK, Op, Writer
-from unbroken.stores._waiters import Waiters
+from unbroken.stores.sqlite import rows
+from unbroken.stores.sqlite.file import Settings, connect, prepare, told
+from unbroken.stores.sqlite.log import Log, News
+from unbroken.stores.sqlite.watch import Watch, Watches
+from unbroken.stores.sqlite.writer import LOOK, Op, Writer
+from unbroken.stores.notify import Notifier
 from unbroken.stores.base import (
     BEGINNING,
     EVERYTHING,
@@ -219,7 +219,7 @@ class SqliteStore:
         self,
         stream: str,
         watch: Watch,
-        waiters: Waiters,
+        waiters: Notifier,
         reached: Callable[[], bool],
         seconds: float,
     ) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from unbroken.errors import StoreError, StreamClosed
-from unbroken.stores import _sqlite_rows as rows
+from unbroken.stores.sqlite import rows
 from unbroken.stores.base import (
     Ack,
     Clock,
@@ -21,7 +21,7 @@ from unbroken.stores.base import (
     NewStream,
     Offset,
     StreamInfo,
-    admit,
+    check_append,
 )
 
 _HEADS = 10_000  # remembered; then all are forgotten, which costs a question each
@@ -104,7 +104,7 @@ class Log:
     ) -> Ack:
         head = self._head(stream)
         if head.end is None or head.end != end or records:  # else it is closed once more
-            admit(stream, head, at, fence)
+            check_append(stream, head, at, fence)
             self._extend(head, records)
             if end is not None:
                 self._close(head, end)
@@ -194,7 +194,7 @@ class Log:
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
         head = self._head(lease.stream)
-        admit(lease.stream, head, head.tail, lease.fence)
+        check_append(lease.stream, head, head.tail, lease.fence)
         return self._lease(lease.stream, head, lease.producer, self._clock() + seconds)
 
     def release(self, lease: Lease) -> None:

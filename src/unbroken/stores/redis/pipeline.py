@@ -24,8 +24,8 @@ from redis.exceptions import (
 )
 
 from unbroken.errors import StoreError
-from unbroken.stores._redis_scripts import ALL, Script
-from unbroken.stores.base import encoded
+from unbroken.stores.redis.scripts import ALL, Script
+from unbroken.stores.base import encode_utf8
 
 Connect: TypeAlias = Callable[[], AbstractConnection]
 
@@ -194,7 +194,7 @@ def packed(command: Sequence[bytes | str | float]) -> bytes:
     """
     pieces = [b"*%d\r\n" % len(command)]
     for word in command:
-        data = word if isinstance(word, bytes) else encoded(str(word))
+        data = word if isinstance(word, bytes) else encode_utf8(str(word))
         pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(pieces)
 

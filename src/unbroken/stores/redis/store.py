@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from unbroken.errors import ConfigurationError, StoreError, StreamMissing
-from unbroken.stores import _redis_scripts as scripts
-from unbroken.stores._redis_follow import Followed
-from unbroken.stores._redis_lists import Lists
-from unbroken.stores._redis_nodes import Settings, Shard, settings_of
-from unbroken.stores._redis_rows import Row, check, lease_of, meta_to, page_of, row_of
-from unbroken.stores._redis_sent import Sent
-from unbroken.stores._redis_watch import Message
+from unbroken.stores.redis import scripts
+from unbroken.stores.redis.follow import Followed
+from unbroken.stores.redis.index import Lists
+from unbroken.stores.redis.nodes import Settings, Shard, settings_of
+from unbroken.stores.redis.rows import Row, check, lease_of, meta_to, page_of, row_of
+from unbroken.stores.redis.replay_buffer import Sent
+from unbroken.stores.redis.watch import Message
 from unbroken.stores.base import (
     BEGINNING,
     EVERYTHING,
@@ -40,7 +40,7 @@ from unbroken.stores.base import (
     Page,
     Search,
     StreamInfo,
-    refuse_halves,
+    check_unicode,
 )
 
 _LARGEST = 1 << 53
@@ -103,7 +103,7 @@ class RedisStore:
         producer: str = "",
         seconds: float = 0.0,
     ) -> Created:
-        refuse_halves(new)
+        check_unicode(new)
         self._sent.drop(new.id)
         while True:
             stream = await self._lists.claim(new.owner, new.key, new.id) if new.key else new.id

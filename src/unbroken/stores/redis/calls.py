@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from unbroken.errors import StoreError
-from unbroken.stores._redis_lane import Lost
-from unbroken.stores._redis_nodes import Nodes, Settings, Shard, shards_of
-from unbroken.stores._redis_scripts import AGREE, Script
+from unbroken.stores.redis.pipeline import Lost
+from unbroken.stores.redis.nodes import Nodes, Settings, Shard, shards_of
+from unbroken.stores.redis.scripts import AGREE, Script
 
 _FIRST, _LONGEST = 0.05, 1.0  # seconds between two tries
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from unbroken.stores._redis_lane import Connect
+from unbroken.stores.redis.pipeline import Connect
 
 SILENCE = 10.0
 """Seconds without a word after which the server is asked whether it is there, and then given up."""

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unbroken.errors import OffsetUnknown
-from unbroken.stores._waiters import Waiters
-from unbroken.stores._watches import Kept
+from unbroken.stores.notify import Notifier
+from unbroken.stores.tail import Kept
 from unbroken.stores.base import BEGINNING, End, Offset, Page, Record
 
 RECENT = 32 << 10  # bytes of newest records a stream: seconds of an answer, or one burst
@@ -71,17 +71,17 @@ class Watch:
         self.cancelled = self.gone = False
         self.lost = ""
         self.pins = 0
-        self.followers = Waiters()
-        self.stoppers = Waiters()
+        self.followers = Notifier()
+        self.stoppers = Notifier()
         self._fence = 0  # of the last record, as far as it is known
         self._recent: list[Record] = []
         self._start: Offset = BEGINNING  # of the recent ones
         self._size = 0
 
-    def ring(self) -> None:
+    def notify_all(self) -> None:
         """Wake all, so that each finds out what it is."""
-        self.followers.ring()
-        self.stoppers.ring()
+        self.followers.notify_all()
+        self.stoppers.notify_all()
 
     @property
     def place(self) -> tuple[Offset, int]:
@@ -94,7 +94,7 @@ class Watch:
         """
         if head is None:
             self.gone = True
-            return self.ring()
+            return self.notify_all()
         at, fence = asked
         if 0 < at <= head.tail and (head.seen or 0) != fence:
             self._rewritten(at)
@@ -103,7 +103,7 @@ class Watch:
         self._learn(head.tail, head.last or 0, head.end)
         if head.cancelled and not self.cancelled:
             self.cancelled = True
-            self.stoppers.ring()
+            self.stoppers.notify_all()
         return None
 
     def _shrink(self, head: Head) -> None:
@@ -119,10 +119,10 @@ class Watch:
             self._hear_append(heard)
         elif heard.kind == b"c":
             self.cancelled = True
-            self.stoppers.ring()
+            self.stoppers.notify_all()
         else:
             self.gone = True
-            self.ring()
+            self.notify_all()
 
     def _hear_append(self, heard: Message) -> None:
         if heard.first < self.tail and heard.fence > self._fence:  # a lower one is old news
@@ -133,7 +133,7 @@ class Watch:
 
     def _rewritten(self, offset: Offset) -> None:
         self.lost = f"Redis has lost the records behind {offset} at the latest, and has others now"
-        self.ring()
+        self.notify_all()
 
     def _learn(self, tail: Offset, fence: int, end: End | None) -> None:
         if tail > self.tail:
@@ -141,9 +141,9 @@ class Watch:
         grown = tail > self.tail or (end is not None and self.end is None)
         self.tail, self.end = max(self.tail, tail), self.end or end
         if grown:
-            self.followers.ring()
+            self.followers.notify_all()
         if self.end is not None:
-            self.stoppers.ring()
+            self.stoppers.notify_all()
 
     def _keep(self, first: Offset, records: tuple[bytes, ...]) -> None:
         if first != self._start + len(self._recent):
@@ -205,4 +205,4 @@ class Watches(Kept[Watch]):
             if watch is not None:
                 watch.live = False
                 watch.fails += 1
-                watch.ring()
+                watch.notify_all()

@@ -8,10 +8,10 @@ wins. The newest records are kept too: followers that keep up never ask SQLite.
 import time
 from collections.abc import Iterable
 
-from unbroken.stores._sqlite_log import News
-from unbroken.stores._sqlite_rows import Head
-from unbroken.stores._waiters import Waiters
-from unbroken.stores._watches import Kept
+from unbroken.stores.sqlite.log import News
+from unbroken.stores.sqlite.rows import Head
+from unbroken.stores.notify import Notifier
+from unbroken.stores.tail import Kept
 from unbroken.stores.base import BEGINNING, End, Offset, Page, Record
 
 RECENT = 32 << 10  # bytes of newest records a stream: seconds of an answer, or one burst
@@ -29,8 +29,8 @@ class Watch:
         self.cancelled = False
         self.gone = False
         self.pins = 0
-        self.followers = Waiters()
-        self.stoppers = Waiters()
+        self.followers = Notifier()
+        self.stoppers = Notifier()
         self._recent: list[Record] = []
         self._start: Offset = BEGINNING  # of the recent ones
         self._size = 0
@@ -41,12 +41,12 @@ class Watch:
             self.gone = True
         elif head.tail > self.tail or head.end != self.end:
             self.tail, self.end = max(self.tail, head.tail), self.end or head.end
-            self.followers.ring()
+            self.followers.notify_all()
         if head is None or head.cancelled != self.cancelled or self.end is not None:
             self.cancelled = self.cancelled or (head is not None and head.cancelled)
-            self.stoppers.ring()
+            self.stoppers.notify_all()
         if head is None:
-            self.followers.ring()
+            self.followers.notify_all()
 
     def keep(self, first: Offset, records: Iterable[bytes]) -> None:
         """Records of this process's own commit, which begin behind `first`."""
@@ -124,5 +124,5 @@ class Watches(Kept[Watch]):
         """Nothing is sure any more: wake all, so that each finds out for itself."""
         for watch in self._watches.values():
             watch.generation = -1
-            watch.followers.ring()
-            watch.stoppers.ring()
+            watch.followers.notify_all()
+            watch.stoppers.notify_all()

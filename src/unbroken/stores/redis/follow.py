@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 
 from unbroken.errors import OffsetUnknown, StoreError, StreamMissing
-from unbroken.stores._redis_calls import Calls
-from unbroken.stores._redis_lane import Lost
-from unbroken.stores._redis_listen import Listener
-from unbroken.stores._redis_nodes import Node, Settings
-from unbroken.stores._redis_rows import head_of
-from unbroken.stores._redis_scripts import HEAD
-from unbroken.stores._redis_watch import Message, Watch, Watches, message
-from unbroken.stores._waiters import Waiters
+from unbroken.stores.redis.calls import Calls
+from unbroken.stores.redis.pipeline import Lost
+from unbroken.stores.redis.pubsub import Listener
+from unbroken.stores.redis.nodes import Node, Settings
+from unbroken.stores.redis.rows import head_of
+from unbroken.stores.redis.scripts import HEAD
+from unbroken.stores.redis.watch import Message, Watch, Watches, message
+from unbroken.stores.notify import Notifier
 from unbroken.stores.base import BEGINNING, Offset, Page
 
 LOST = 5.0
@@ -95,7 +95,7 @@ class Followed:
         self,
         stream: str,
         watch: Watch,
-        waiters: Waiters,
+        waiters: Notifier,
         reached: Callable[[], bool],
         seconds: float,
         after: Offset = BEGINNING,

@@ -1,4 +1,4 @@
-"""Who waits, and how they are woken.
+"""Waking the tasks that wait for one thing.
 
 Each has a future of its own. One future shared by all is a third cheaper with a hundred
 followers of one stream, but a task that is cancelled cancels what it awaits: the first follower
@@ -13,8 +13,8 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class Waiters:
-    """Those who wait for one thing."""
+class Notifier:
+    """The tasks that wait for one thing. It remembers no notification for those that come later."""
 
     def __init__(self) -> None:
         self._futures: set[asyncio.Future[None]] = set()
@@ -22,13 +22,13 @@ class Waiters:
     def __len__(self) -> int:
         return len(self._futures)
 
-    def ring(self) -> None:
-        """Wake all who wait now."""
+    def notify_all(self) -> None:
+        """Wake all tasks that wait now."""
         for future in self._futures:
             _wake(future)
 
     async def wait(self, seconds: float) -> None:
-        """Until the next ring, or so many seconds."""
+        """Wait for the next notification, or so many seconds."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._futures.add(future)

@@ -1,9 +1,19 @@
-"""What the checks of the contract share."""
+"""Parts that the checks share."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from unbroken import errors
-from unbroken.stores.base import BEGINNING, End, Lease, Offset, Page, Record, Store
+from unbroken.stores.base import (
+    BEGINNING,
+    End,
+    Lease,
+    NewStream,
+    Offset,
+    Page,
+    Record,
+    Search,
+    Store,
+)
 
 SOON = 10.0  # seconds after which a wake-up is taken for lost
 DONE = End("complete", b"stop")
@@ -14,7 +24,7 @@ class Broken(AssertionError):
 
 
 class Hands:
-    """A clock that is turned by hand."""
+    """A clock that is set by hand."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -59,14 +69,36 @@ async def follow(store: Store, stream: str, after: Offset = BEGINNING) -> AsyncI
         for record in page.records:
             yield record
         if not await store.wait(stream, page.next, SOON):
-            raise Broken(f"nobody woke the follower at {page.next}")
+            raise Broken(f"the follower at {page.next} was not woken")
         page = await store.read(stream, page.next, 7)
     for record in page.records:
         yield record
 
 
-async def lease_of(store: Store, stream: str, producer: str, seconds: float = 10.0) -> Lease:
-    lease = await store.acquire(stream, producer, seconds)
-    if lease is None:
-        raise Broken(f"{producer} was not given the free stream {stream!r}")
-    return lease
+async def produce(store: Store, stream: str, process: str, records: Sequence[bytes] = ()) -> Lease:
+    """Create a stream with a producer that lives for 10 seconds, and return its lease."""
+    await store.heartbeat(process, 10)
+    created = await store.create(NewStream(stream), records, process)
+    if created.lease is None:
+        raise Broken(f"{process} was given no lease of the new stream {stream!r}")
+    return created.lease
+
+
+async def adopt(store: Store, process: str, limit: int = 20) -> list[Lease]:
+    """Adopt as a process that lives for 10 seconds."""
+    await store.heartbeat(process, 10)
+    return await store.adopt(process, limit)
+
+
+async def prune(store: Store, age: float | None = None, size: int | None = None) -> int:
+    """Prune until there is nothing more to do; how many streams were deleted."""
+    deleted, more = 0, True
+    while more:
+        step = await store.prune(age, size)
+        deleted, more = deleted + step.deleted, step.more
+    return deleted
+
+
+async def names(store: Store, owner: str | None, search: Search) -> list[str]:
+    """The ids of the streams that a search finds."""
+    return [info.id for info in (await store.find(owner, search)).streams]

@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 from unbroken.errors import StreamMissing
-from unbroken.stores import _redis_scripts as scripts
-from unbroken.stores._redis_calls import Calls
-from unbroken.stores._redis_nodes import Shard
-from unbroken.stores._redis_rows import Row, check, row_of
+from unbroken.stores.redis import scripts
+from unbroken.stores.redis.calls import Calls
+from unbroken.stores.redis.nodes import Shard
+from unbroken.stores.redis.rows import Row, check, row_of
 from unbroken.stores.base import Found, Search, StreamInfo, matches
 
 CALM = 3.0

@@ -18,8 +18,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from unbroken.errors import StoreError
-from unbroken.stores._sqlite_file import Settings, told
-from unbroken.stores._sqlite_log import Log, News
+from unbroken.stores.sqlite.file import Settings, told
+from unbroken.stores.sqlite.log import Log, News
 
 LOOK = 0.005  # seconds between two looks at what others wrote, if they did lately
 SELDOM = 0.02  # if they did not: most files have one process

@@ -19,8 +19,8 @@ from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from unbroken.errors import ConfigurationError
-from unbroken.stores._redis_lane import Lane, Lost
-from unbroken.stores.base import encoded
+from unbroken.stores.redis.pipeline import Lane, Lost
+from unbroken.stores.base import encode_utf8
 
 SHARDS = 16
 """Of a cluster, unless its first process is told otherwise: more than it has nodes, by far."""
@@ -164,7 +164,7 @@ class Nodes:
 
     def shard(self, name: str) -> Shard:
         """Where something of that name is kept. StoreError if no name is like that."""
-        return self.shards[crc32(encoded(name)) % len(self.shards)]
+        return self.shards[crc32(encode_utf8(name)) % len(self.shards)]
 
     def node(self, shard: Shard) -> Node:
         """The server of a shard, as far as is known."""

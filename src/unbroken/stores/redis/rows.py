@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from unbroken.errors import OffsetConflict, OffsetUnknown, StoreError, StreamClosed, StreamMissing
-from unbroken.stores._redis_watch import Head
+from unbroken.stores.redis.watch import Head
 from unbroken.stores.base import End, Lease, NewStream, Page, Record, StreamInfo
 
 
