@@ -135,6 +135,12 @@ def settings(  # noqa: PLR0913  # by keyword
     )
 
 
+def reloaded(running: Settings, fresh: Settings) -> Settings:
+    """Return `fresh` with the running rate limiters and circuit breakers, under the new limits."""
+    running.health.set_limits(fresh.health.limits)
+    return msgspec.structs.replace(fresh, health=running.health)
+
+
 def default_model(env: Mapping[str, str]) -> str:
     """The model when none is named: UNBROKEN_MODEL, a provider with a key, or the simulator."""
     return env.get("UNBROKEN_MODEL") or next(iter(configured(env)), "sim/demo")

@@ -70,10 +70,14 @@ class Gate:
     """The way to one provider with one key: everybody waits here for a turn."""
 
     def __init__(self, limits: Limits | None = None) -> None:
+        self._empty_until = 0.0  # the provider reported that nothing is left until then
+        self.set_limits(limits)
+
+    def set_limits(self, limits: Limits | None) -> None:
+        """Use these limits from now on; None: no limits."""
         limits = limits or Limits()
         self._requests = None if limits.rpm is None else _Bucket(limits.rpm)
         self._tokens = None if limits.tpm is None else _Bucket(limits.tpm)
-        self._empty_until = 0.0  # the provider said that nothing is left until then
 
     def enter(self, now: float, tokens: float) -> float:
         """A request of about so many tokens wants to go: the seconds it waits for its turn."""
@@ -136,14 +140,20 @@ class Health:
     """The gates and circuits of one client."""
 
     def __init__(self, limits: Mapping[str, Limits]) -> None:
-        self._limits = limits
+        self.limits = limits
         self._gates: dict[tuple[str, str, str], Gate] = {}
         self._circuits = OrderedDict[tuple[str, str, str, str], Circuit]()
+
+    def set_limits(self, limits: Mapping[str, Limits]) -> None:
+        """Use other limits from now on, also for the providers that are known already."""
+        self.limits = limits
+        for (provider, _, _), gate in self._gates.items():
+            gate.set_limits(limits.get(provider))
 
     def of(self, provider: str, base_url: str, key: str, model: str) -> tuple[Gate, Circuit]:
         """What a request for `model` has to pass."""
         place = (provider, base_url, key)
-        gate = self._gates.setdefault(place, Gate(self._limits.get(provider)))
+        gate = self._gates.setdefault(place, Gate(self.limits.get(provider)))
         circuit = self._circuits.setdefault((*place, model), Circuit())
         if len(self._circuits) > _KNOWN:
             self._circuits.popitem(last=False)

@@ -13,7 +13,6 @@ import pkgutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Self
 
 import msgspec
@@ -42,16 +41,20 @@ from unbroken.metrics import prices
 from unbroken.metrics.answered import Answered, Observer, notify
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
+from unbroken.server.auth import CACHE_TTL, KeyLimits, Keys, Principal, user
 from unbroken.server.csrf import CrossOriginGuard
-from unbroken.server.keys import Allowance, Caller, Keys, user
+from unbroken.server.finish import Result
 from unbroken.server.log import REQUEST_ID, AccessLogMiddleware, log_answer, request_id
+from unbroken.server.maintenance import Background
 from unbroken.server.options import split_options
-from unbroken.server.producer import Result
 from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
 from unbroken.server.responses import RAW_SEND, StreamResponse
-from unbroken.server.settings import Settings
+from unbroken.server.settings import RELOADABLE, Settings
+from unbroken.server.shares import ShareLinks
+from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
+from unbroken.stores.counters import QuotaReached
 from unbroken.wire.openai_chat.dialect import CODEC
 
 try:
@@ -64,6 +67,9 @@ Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 
 MAX_MODEL_NAME = 4096
 """Characters in the name of a model; the simulator's have their parameters in it."""
+
+REVOCATION_INTERVAL = CACHE_TTL / 2
+"""Seconds between two checks of the keys that own open answers."""
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
@@ -98,17 +104,18 @@ class Gateway:
         *,
         client: AsyncClient | None = None,
         settings: Settings | None = None,
-        key_limits: Mapping[str, Allowance] | None = None,
+        key_limits: Mapping[str, KeyLimits] | None = None,
         authenticate: Authenticate | None = None,
     ) -> None:
         self.settings = settings or Settings()
         store = registry.open(self.settings.store) if store is None else store
         self.keys, self.board = Keys(store, key_limits), Board()
+        self.shares = ShareLinks(store, self.keys)
         self._observers: list[Observer] = [self.board] if Spans is None else [self.board, Spans()]
         self._authenticate = authenticate
         self.client = client or AsyncClient()
-        self.answers = Answers(store, self.client, self._told)
-        self.answers.keep(self.settings.keep_days, self.settings.keep_bytes)
+        self.answers = Answers(store, self.client, self._on_finished)
+        self.answers.set_retention(self.settings.retention, self.settings.keep_bytes)
         self.default_model = (self.settings.models or [default_model(environment())])[0]
         self._app = Starlette(
             routes=found_routes(),
@@ -120,6 +127,7 @@ class Gateway:
         keys = self.keys if authenticate is None else None
         self.guard = CrossOriginGuard(self._app, keys, self.settings.cors)
         self._logged = AccessLogMiddleware(self.guard)
+        self._background = Background()
         self._starting = asyncio.Lock()
         self._started = False
         self._beginning = 0
@@ -137,15 +145,36 @@ class Gateway:
             if not self._started:
                 await self.answers.__aenter__()
                 self._loading = asyncio.create_task(asyncio.to_thread(prices.load))
+                self._background.repeat("revoked_keys", REVOCATION_INTERVAL, self._stop_revoked)
                 self._started = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._started:
             self._started = False
+            await self._background.stop()
             await self._loading
-            await self.keys.accounts.close()
             await self.answers.__aexit__()
+
+    def reload(self, settings: Settings, key_limits: Mapping[str, KeyLimits]) -> list[str]:
+        """Use new settings for the requests to come; open answers go on. Return the names of the
+        changed settings that need a restart.
+        """
+        self.client.reload()
+        changed = {name: getattr(settings, name) for name in RELOADABLE}
+        running, self.settings = self.settings, msgspec.structs.replace(self.settings, **changed)
+        self.answers.set_retention(settings.retention, settings.keep_bytes)
+        self.keys.set_limits(key_limits)
+        self.default_model = (settings.models or [default_model(environment())])[0]
+        names = set(settings.__struct_fields__) - set(RELOADABLE)
+        return sorted(name for name in names if getattr(settings, name) != getattr(running, name))
+
+    async def _stop_revoked(self) -> None:
+        """Stop the answers of keys that were revoked or have expired."""
+        for stream, producer in [*self.answers.producers.items()]:
+            if not await self.keys.is_valid(producer.owner):
+                log_event("key_invalid", stream=stream)
+                await self.answers.stop(stream)
 
     def _middleware(self) -> list[Middleware]:
         """CORS, if other sites' pages may ask."""
@@ -196,13 +225,12 @@ class Gateway:
             background=background,
         )
         once = http.headers.get("idempotency-key", "") if key is None else key
-        if not once:  # what can't be a repeat is refused before anything is stored
-            self.keys.check(caller)
-
-        admit = partial(self.keys.admit, caller) if self._authenticate is None else None
+        charges = request_charges(caller.owner, caller.limits.by_window())
         self._beginning += 1
         try:
-            created = await self.answers.start(asked, caller.owner, once, _labels(asked), admit)
+            created = await self.answers.start(asked, caller.owner, once, _labels(asked), charges)
+        except QuotaReached as reached:
+            raise quota_error(reached, caller.name) from reached
         finally:
             self._beginning -= 1
         return created if created.fresh else await self._check_same_request(asked, created)
@@ -251,19 +279,19 @@ class Gateway:
     async def readable(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream that the caller may read: one's own, or one that a link shares."""
         token = http.query_params.get("token", "")
-        if token and await self.keys.shared(token, stream):
+        if token and await self.shares.verify(token, stream):
             return await self.answers.store.info(stream)
         return await self.owned(http, stream)
 
-    async def caller(self, http: HTTPConnection) -> Caller:
+    async def caller(self, http: HTTPConnection) -> Principal:
         """Who asks, as the app says or by the key in `authorization` or `x-api-key`.
         AuthenticationFailed if nobody we know.
         """
         if self._authenticate is not None:
             return user(await self._authenticate(http))
         scheme, _, key = http.headers.get("authorization", "").partition(" ")
-        shown = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
-        caller = await self.keys.caller(shown)
+        presented = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
+        caller = await self.keys.principal(presented)
         http.scope.setdefault("state", {})["key"] = caller.name
         return caller
 
@@ -272,21 +300,26 @@ class Gateway:
         found = [*self.client.routes, *configured(environment()), "sim/demo"]
         return self.settings.models or list(dict.fromkeys(found))
 
-    async def _told(self, asked: AnswerRequest, stream: str, outcome: Result) -> None:
-        """An answer is over."""
+    def _on_finished(self, asked: AnswerRequest, stream: str, result: Result) -> None:
+        """Report an answer that this process ended: to the metrics, to traces, to the log."""
         told = Answered(
             model=asked.models[0],
-            state=outcome.final.state,
-            reason=outcome.final.reason,
-            response=outcome.response,
-            metrics=outcome.metrics,
+            state=result.outcome.state,
+            reason=result.outcome.reason,
+            response=result.response,
+            metrics=result.metrics,
             request=asked.request,
             traceparent=asked.traceparent,
         )
+<<<<<<< HEAD
+        tell(self._observers, told)
+        log_answer(asked, stream, told, result.outcome, content=self.settings.log_content)
+=======
         notify(self._observers, told)
         log_answer(asked, stream, told, content=self.settings.log_content)
         if asked.owner and self._authenticate is None:
             await self.keys.note_answer(asked.owner, outcome.final.usage, outcome.final.cost)
+>>>>>>> main
 
     async def body(self, http: HttpRequest) -> bytes:
         """The body of a request; BadRequest (413) past the limit."""

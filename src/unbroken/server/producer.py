@@ -52,6 +52,11 @@ class Producer:
         takeovers = self._lease.takeovers if tail == self._lease.tail else 0
         return msgspec.structs.replace(self._lease, tail=tail, takeovers=takeovers)
 
+    @property
+    def owner(self) -> str:
+        """The owner of the answer: a key's id, or "" without keys."""
+        return self._request.owner
+
     async def run(self) -> None:
         """Write the answer to its end. StoreError if the store does not take it, or another
         process has taken over.

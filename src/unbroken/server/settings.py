@@ -91,6 +91,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"workers={self.workers} need a shared store: memory: is not one")
 
     @property
+    def url(self) -> str:
+        """The address of the gateway."""
+        if self.uds:
+            return f"unix:{self.uds}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.ssl_certfile else 'http'}://{host}:{self.port}"
+
+    @property
     def retention(self) -> float | None:
         """Days that a finished answer is kept, or None for ever."""
         return None if self.keep_days == "forever" else self.keep_days

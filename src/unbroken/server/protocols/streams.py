@@ -26,6 +26,7 @@ from unbroken.messages import message_to_chat
 from unbroken.response import Choice
 from unbroken.server.endpoints import parse_int, with_error_handling
 from unbroken.server.gateway import Gateway, gateway_of, is_exhausted
+from unbroken.server.log import log_event
 from unbroken.server.records import DETACHED, decode_outcome, decode_request, is_complete
 from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import Search, StreamInfo
@@ -94,7 +95,9 @@ async def _stop(http: HttpRequest) -> HttpResponse:
 async def _share(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
-    return _json({"token": await server.keys.share(stream.id)}, 201)
+    link, token = await server.shares.create(stream)
+    log_event("share_created", id=link.id, stream=stream.id)
+    return _json({"token": token, "id": link.id}, 201)
 
 
 async def _events(server: Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
