@@ -44,7 +44,13 @@ from unbroken.server.answers import Answers
 from unbroken.server.auth import CACHE_TTL, KeyLimits, Keys, Principal, user
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
-from unbroken.server.log import REQUEST_ID, AccessLogMiddleware, log_answer, request_id
+from unbroken.server.log import (
+    REQUEST_ID,
+    AccessLogMiddleware,
+    log_answer,
+    log_event,
+    request_id,
+)
 from unbroken.server.maintenance import Background
 from unbroken.server.options import split_options
 from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
