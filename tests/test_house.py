@@ -46,6 +46,7 @@ LAZY = {
     "providers/bedrock.py": "botocore is an extra, and heavy",
     "deploy/_aws_calls.py": "botocore is an extra, and heavy",
     "metrics/prices.py": "the price list is an extra",
+    "schema.py": "the validator is loaded when an answer is checked",
     "partial.py": "the parser of partial JSON is loaded when somebody looks at half an answer",
     "simulator/pytest_plugin.py": "only tests that use a fixture pay for it",
 }

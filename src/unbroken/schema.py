@@ -1,8 +1,8 @@
-"""JSON schemas: the strict form that providers can enforce, and whether a value fits one.
+"""JSON Schema: the strict form that providers can enforce, and the check of a value.
 
 Strict means: every object names all its properties, requires each and allows no other (OpenAI:
 "Structured outputs, supported schemas"; Anthropic asks for the same of `additionalProperties`).
-The check knows the words that such schemas use; others are not checked.
+The check is jsonschema-rs (docs/adr/0015): every keyword of drafts 4 to 2020-12.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class Shape(Struct, frozen=True):
-    """What the words of a JSON schema hold, of those that are read here and in the simulator."""
+    """The keywords of a JSON schema that are read here and in the simulator, with their types."""
 
     type: str | Annotated[list[str], Meta(min_length=1)] = ""
     format: str = ""
@@ -132,77 +132,41 @@ def _strict(schema: Schema, root: Schema, within: tuple[str, ...]) -> Schema:
     return made
 
 
-# Whether a value fits
+# The check
 
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "integer": lambda value: (
-        (isinstance(value, int) and not isinstance(value, bool))
-        or (isinstance(value, float) and value.is_integer())
-    ),
-}
-
-# A word of the schema, the Python types it speaks of, and the rule.
-_BOUNDS: dict[str, tuple[Any, Callable[[Any, Any], bool]]] = {
-    "minimum": (int | float, lambda value, bound: value >= bound),
-    "maximum": (int | float, lambda value, bound: value <= bound),
-    "exclusiveMinimum": (int | float, lambda value, bound: value > bound),
-    "exclusiveMaximum": (int | float, lambda value, bound: value < bound),
-    "minLength": (str, lambda value, bound: len(value) >= bound),
-    "maxLength": (str, lambda value, bound: len(value) <= bound),
-    "minItems": (list, lambda value, bound: len(value) >= bound),
-    "maxItems": (list, lambda value, bound: len(value) <= bound),
-}
+_ENDS = 200
+"""Characters kept at each end of a message: it repeats the value, which may be a whole document."""
 
 
-def fault(value: Any, schema: Any, root: Schema | None = None, at: str = "$") -> str:
-    """The first thing in `value` that does not fit, with its place; empty if all fits."""
-    if not isinstance(schema, dict):
-        return "" if schema is not False else f"{at}: nothing may stand here"
-    top = schema if root is None else root
-    if "$ref" in schema:
-        return fault(value, resolved(schema, top), top, at)
-    return next(filter(None, _faults(value, schema, top, at)), "")
+def validator(schema: Any) -> Callable[[Any], str]:
+    """Return a function that describes the first mismatch of a value, or returns "".
+
+    Raises ValueError if `schema` is not a valid JSON Schema, or refers to a document outside of
+    itself: nothing is ever fetched. Patterns can't backtrack without bound.
+    """
+    import jsonschema_rs
+
+    try:
+        check = jsonschema_rs.validator_for(schema, offline=True)
+    except jsonschema_rs.ValidationError as error:
+        raise ValueError(_described(error, "the schema")) from error
+
+    def mismatch(value: Any) -> str:
+        first = next(iter(check.iter_errors(value)), None)
+        return "" if first is None else _described(first, "$")
+
+    return mismatch
 
 
-def _faults(value: Any, schema: Schema, root: Schema, at: str) -> Iterator[str]:
-    yield _of_kind(value, schema, at)
-    for word, (kind, holds) in _BOUNDS.items():
-        if word in schema and isinstance(value, kind) and not holds(value, schema[word]):
-            yield f"{at}: {word} is {schema[word]}"
-    for word in ("anyOf", "oneOf"):
-        options = [fault(value, one, root, at) for one in schema.get(word, ())]
-        yield options[0] if options and all(options) else ""
-    for one in schema.get("allOf", ()):
-        yield fault(value, one, root, at)
-    if isinstance(value, dict):
-        yield from _of_object(value, schema, root, at)
-    if isinstance(value, list):
-        for number, item in enumerate(value):
-            yield fault(item, schema.get("items", True), root, f"{at}[{number}]")
+def find_mismatch(value: Any, schema: Any) -> str:
+    """Describe the first thing in `value` that does not fit, with its place; "" if all fits."""
+    return validator(schema)(value)
 
 
-def _of_kind(value: Any, schema: Schema, at: str) -> str:
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(_TYPES[kind](value) for kind in kinds if kind in _TYPES):
-        return f"{at}: not of type {' or '.join(kinds)}"
-    if "const" in schema and value != schema["const"]:
-        return f"{at}: not {schema['const']!r}"
-    if "enum" in schema and value not in schema["enum"]:
-        return f"{at}: not one of {', '.join(map(repr, schema['enum']))}"
-    return ""
-
-
-def _of_object(value: Schema, schema: Schema, root: Schema, at: str) -> Iterator[str]:
-    known = schema.get("properties", {})
-    for name in schema.get("required", ()):
-        yield "" if name in value else f"{at}: {name!r} is missing"
-    for name, item in value.items():
-        wanted = known.get(name, schema.get("additionalProperties", True))
-        yield fault(item, wanted, root, f"{at}.{name}")
+def _described(error: Any, root: str) -> str:
+    """The place of the fault as a path, and what is wrong there."""
+    steps = (f"[{at}]" if isinstance(at, int) else f".{at}" for at in error.instance_path)
+    what = error.message
+    if len(what) > 2 * _ENDS:
+        what = f"{what[:_ENDS]}…{what[-_ENDS:]}"
+    return f"{root}{''.join(steps)}: {what}"

@@ -19,7 +19,7 @@ from msgspec import Struct
 from unbroken.errors import LocalProtocolError, OutputMismatch
 from unbroken.ready import ready
 from unbroken.response import Response
-from unbroken.schema import fault, rooted, strict
+from unbroken.schema import rooted, strict, validator
 
 _FORMATS = frozenset({"json_schema", "json_object", "text"})
 _SCHEMA_WORDS = frozenset({"properties", "anyOf", "oneOf", "allOf", "$ref", "$defs", "enum"})
@@ -85,10 +85,15 @@ def _named(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(schema: dict[str, Any]) -> Callable[[bytes], Any]:
+    try:
+        find = validator(schema)
+    except ValueError as error:
+        raise LocalProtocolError(f"response_format: {error}") from error
+
     def read(text: bytes) -> Any:
         value = msgspec.json.decode(text)
-        if wrong := fault(value, schema):
-            raise ValueError(wrong)
+        if mismatch := find(value):
+            raise ValueError(mismatch)
         return value
 
     return read

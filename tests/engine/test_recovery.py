@@ -157,7 +157,7 @@ class Cutting(SimulatorTransport):
 
     def open(self, request, deadlines):
         fault = (Fault(kind="cut", bytes=self._cuts.pop(0)),) if self._cuts else ()
-        self.world._scenarios["*"] = Scenario(tokens=40, faults=fault)
+        self.server._scenarios["*"] = Scenario(tokens=40, faults=fault)
         return super().open(request, deadlines)
 
 
@@ -291,7 +291,7 @@ def test_a_limit_of_tokens_holds_over_many_seams(cuts):
         def open(self, request, deadlines):
             at = cuts[len(self.log)] if len(self.log) < len(cuts) else None
             fault = () if at is None else (Fault(kind="cut", events=at),)
-            self.world._scenarios["*"] = Scenario(tokens=200, faults=fault)
+            self.server._scenarios["*"] = Scenario(tokens=200, faults=fault)
             return super().open(request, deadlines)
 
     policy = RecoveryPolicy(attempts=9)

@@ -311,7 +311,7 @@ class Changing(SimulatorTransport):
 
     def open(self, request, deadlines):
         if self.log:
-            self.world._scenarios["*"] = Scenario(text="Quite another answer.")
+            self.server._scenarios["*"] = Scenario(text="Quite another answer.")
         return super().open(request, deadlines)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from ports import free_port
 
-from unbroken.stores._redis_nodes import settings_of
+from unbroken.stores.redis.nodes import settings_of
 from unbroken.stores.redis import RedisStore
 
 _numbers = itertools.count()
@@ -115,7 +115,7 @@ def fresh(clock=None, url="", **options):
 
 async def ask(store, *command):
     """A plain command, by the store's own connection."""
-    return await store._calls.nodes.all[0].reads.do(*command)
+    return await store._client.nodes.all[0].reads.do(*command)
 
 
 async def listeners(store, stream):

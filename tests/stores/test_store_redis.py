@@ -19,9 +19,9 @@ from unbroken.errors import (
     StreamMissing,
 )
 from unbroken.stores import registry
-from unbroken.stores._redis_nodes import Settings, settings_of, shards_of
-from unbroken.stores._redis_sent import KEPT, Sent
-from unbroken.stores._redis_watch import RECENT, Head, Message, Watch, message
+from unbroken.stores.redis.nodes import Settings, settings_of, shards_of
+from unbroken.stores.redis.replay_buffer import KEPT, Sent
+from unbroken.stores.redis.watch import RECENT, Head, Message, Watch, message
 from unbroken.stores._watches import IDLE
 from unbroken.stores.base import Ack, End, NewStream, Page, Record, Search
 

@@ -228,7 +228,7 @@ def test_with_anything_anywhere_it_is_read_or_refused(name, data):
         request = decoded(name, broken)
         assert msgspec.json.decode(msgspec.json.encode(request), type=Request) == request
         assert sound(request) is request
-        play(request, *PLAYED)
+        list(play(request, *PLAYED))
         for codec, _ in DIALECTS.values():
             with contextlib.suppress(LocalProtocolError):
                 codec.dialect.encode_request(request)
@@ -280,7 +280,7 @@ ENDLESS = {
 def test_a_schema_without_end_is_played_to_an_end(schema):
     format_ = {"type": "json_schema", "json_schema": {"name": "o", "schema": schema}}
 
-    steps = play(decoded("chat", {**CHAT, "response_format": format_}), *PLAYED)
+    steps = list(play(decoded("chat", {**CHAT, "response_format": format_}), *PLAYED))
 
     assert isinstance(steps[-1], End)
 

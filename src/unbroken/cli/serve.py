@@ -25,7 +25,7 @@ from unbroken.cli._question import count, seconds
 from unbroken.cli._terminal import dim
 from unbroken.client._plan import environment
 from unbroken.errors import ConfigurationError
-from unbroken.stores.registry import shown
+from unbroken.stores.registry import redacted
 
 if TYPE_CHECKING:
     from unbroken.server.process import Configuration
@@ -87,7 +87,7 @@ class _Console:
     """Prints how the start goes."""
 
     def __init__(self, settings: "Settings") -> None:
-        self._settings, self._store = settings, shown(settings.store)
+        self._settings, self._store = settings, redacted(settings.store)
 
     def ready(self) -> None:
         """The gateway accepts connections."""

@@ -174,7 +174,7 @@ def plan(
     form = None if (wanted := parameters.get("response_format")) is None else output_format(wanted)
     reads = None if form is None else form.parse
     watch = Watch(settings.observers, asked[0], route[0].request)
-    return providers, Delivery(route, timeouts, recovery, random.random, _price, reads), watch
+    return providers, Delivery(route, timeouts, recovery, random.random, price, reads), watch
 
 
 def _asked(settings: Settings, models: Models) -> Sequence[str]:
@@ -199,7 +199,7 @@ def _route(settings: Settings, asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _price(name: str, model: str, usage: Usage) -> float | None:
+def price(name: str, model: str, usage: Usage) -> float | None:
     """What an answer cost; a simulated one nothing, whatever model it plays."""
     return (
         unpriced(name, model, usage)

@@ -40,7 +40,7 @@ def usage_of(request: Request, response: Response, metrics: StreamMetrics) -> Us
     known = _plausible(reported or Usage(source="partial"), request, response)
     if known.source == "reported" and (known.output_tokens or not shown):
         return known
-    output = shown + _hidden_reasoning(request, response, metrics)
+    output = shown + _hidden_reasoning(request, metrics)
     return msgspec.structs.replace(
         known,
         input_tokens=max(known.input_tokens, _asked(request)),
@@ -70,9 +70,7 @@ def _payable(cost: float | None) -> float | None:
 def _plausible(usage: Usage, request: Request, response: Response) -> Usage:
     """Return the usage without numbers that can't be true; then its source is `partial`."""
     limits = _limits(request, response)
-    wrong = {
-        field: 0 for field, most in limits.items() if not 0 <= getattr(usage, field) <= most
-    }
+    wrong = {field: 0 for field, most in limits.items() if not 0 <= getattr(usage, field) <= most}
     if not wrong:
         return usage
     log_event(
@@ -96,15 +94,16 @@ def _is_plausible(response: Response) -> bool:
     """Whether the price that was made of the reports counts."""
     reports = [attempt.usage for attempt in response.attempts if attempt.usage is not None]
     return all(
-        0 <= usage.input_tokens <= MAX_INPUT and 0 <= usage.output_tokens for usage in reports
+        0 <= usage.input_tokens <= MAX_INPUT and usage.output_tokens >= 0 for usage in reports
     )
 
 
-def _hidden_reasoning(request: Request, response: Response, metrics: StreamMetrics) -> int:
+def _hidden_reasoning(request: Request, metrics: StreamMetrics) -> int:
     """Estimate what was thought before anything was shown. `max_tokens` bounds it."""
     if not _asks_for_reasoning(request):
         return 0
-    silent = metrics.duration if metrics.time_to_first_token is None else metrics.time_to_first_token
+    first = metrics.time_to_first_token
+    silent = metrics.duration if first is None else first
     return min(int(silent * REASONING_PACE), request.max_tokens or MAX_OUTPUT)
 
 

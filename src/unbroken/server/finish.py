@@ -9,6 +9,8 @@ log and its numbers in the metrics are missing: they are written at most once.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from unbroken.errors import StreamClosed, UnbrokenError
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
@@ -42,7 +44,7 @@ def result_of(
     request: AnswerRequest, response: Response, metrics: StreamMetrics, ending: Ending
 ) -> Result:
     """Return the result of an answer, with its usage and its price as they are charged."""
-    usage = usage_of(request.request, response)
+    usage = usage_of(request.request, response, metrics)
     outcome = Outcome(
         state=ending.state,
         reason=ending.reason,
@@ -58,7 +60,7 @@ def result_of(
             "duration": metrics.duration,
         },
     )
-    return Result(outcome, response, metrics)
+    return Result(outcome, msgspec.structs.replace(response, usage=usage), metrics)
 
 
 class Finisher:

@@ -38,7 +38,7 @@ from unbroken.errors import (
 )
 from unbroken.messages import Request
 from unbroken.metrics import prices
-from unbroken.metrics.answered import Answered, Observer, notify
+from unbroken.metrics.answered import AnswerCompleted, Observer, notify
 from unbroken.metrics.prometheus import Board
 from unbroken.server.answers import Answers
 from unbroken.server.auth import CACHE_TTL, KeyLimits, Keys, Principal, user
@@ -308,7 +308,7 @@ class Gateway:
 
     def _on_finished(self, asked: AnswerRequest, stream: str, result: Result) -> None:
         """Report an answer that this process ended: to the metrics, to traces, to the log."""
-        told = Answered(
+        completed = AnswerCompleted(
             model=asked.models[0],
             state=result.outcome.state,
             reason=result.outcome.reason,
@@ -317,15 +317,8 @@ class Gateway:
             request=asked.request,
             traceparent=asked.traceparent,
         )
-<<<<<<< HEAD
-        tell(self._observers, told)
-        log_answer(asked, stream, told, result.outcome, content=self.settings.log_content)
-=======
-        notify(self._observers, told)
-        log_answer(asked, stream, told, content=self.settings.log_content)
-        if asked.owner and self._authenticate is None:
-            await self.keys.note_answer(asked.owner, outcome.final.usage, outcome.final.cost)
->>>>>>> main
+        notify(self._observers, completed)
+        log_answer(asked, stream, completed, result.outcome, content=self.settings.log_content)
 
     async def body(self, http: HttpRequest) -> bytes:
         """The body of a request; BadRequest (413) past the limit."""

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unbroken.metrics.answered import Answered
-from unbroken.server.records import AnswerRequest
+from unbroken.server.records import AnswerRequest, Outcome
 
 LOGGER = logging.getLogger("unbroken.server")
 REQUEST_ID = "x-request-id"
@@ -77,28 +77,30 @@ def _request(scope: Scope, id: str, status: int, seconds: float) -> None:
     )
 
 
-def log_answer(asked: AnswerRequest, stream: str, told: Answered, *, content: bool) -> None:
-    """One answer is over."""
-    response, metrics = told.response, told.metrics
-    usage = response.usage
-    said = {"prompt": asked.request.messages[-1].text, "text": response.text} if content else {}
+def log_answer(
+    request: AnswerRequest, stream: str, ended: Answered, outcome: Outcome, *, content: bool
+) -> None:
+    """Write the line of an answer that has ended, with the usage and cost that were charged."""
+    response, metrics, usage = ended.response, ended.metrics, outcome.usage
+    prompt = "".join(message.text for message in request.request.messages[-1:])
+    words = {"prompt": prompt, "text": response.text} if content else {}
     log_event(
         "answer",
-        id=asked.request_id,
+        id=request.request_id,
         stream=stream,
-        model=told.model,
+        model=ended.model,
         served_by=f"{response.provider}/{response.model}",
-        state=told.state,
-        reason=told.reason,
+        state=ended.state,
+        reason=ended.reason,
         first_token_s=_rounded(metrics.time_to_first_token),
         duration_s=_rounded(metrics.duration),
         input_tokens=usage and usage.input_tokens,
         output_tokens=usage and usage.output_tokens,
-        cost_usd=response.cost,
+        cost_usd=outcome.cost,
         attempts=len(response.attempts),
         recovered=sum(one.how != "start" for one in response.attempts),
         error=next((type(a.error).__name__ for a in response.attempts[::-1] if a.error), ""),
-        **said,
+        **words,
     )
 
 

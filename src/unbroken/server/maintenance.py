@@ -53,7 +53,7 @@ async def _repeat(name: str, seconds: float, job: Job) -> None:
             if available:  # one line for an outage, not one for each try
                 log_event("store_unavailable", job=name, error=str(error))
             available = False
-        except Exception:  # all answers depend on the runs that follow
+        except Exception:  # noqa: BLE001  # all answers depend on the runs that follow
             LOGGER.exception("internal_error", extra={"fields": {"job": name}})
         await asyncio.sleep(seconds)
 

@@ -83,7 +83,7 @@ class Producer:
             raise
         except UnbrokenError as error:
             return error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # else it would be taken over, again and again
             LOGGER.exception("internal_error", extra={"fields": {"stream": self._lease.stream}})
             return as_unbroken_error(error)
         return None

@@ -1,4 +1,5 @@
-"""Finishes answers whose producer is gone: of dead processes, and of this one where its store failed.
+"""Finishes answers whose producer is gone: those of dead processes, and own ones that the store
+has refused for a while.
 
 A takeover is bounded: an answer of which MAX_TAKEOVERS in a row have stored nothing new is closed
 as failed. Something about it may be what kills its producers, and the provider is paid each time.
@@ -41,7 +42,9 @@ ANSWER_PREFIX = "ans_"
 Produce = Callable[[Lease, AnswerRequest, AsyncStream], None]
 """Starts to write the rest of an answer."""
 
-UNREADABLE = AnswerRequest(models=["unknown"], request=Request("unknown", ()), created=0)
+UNREADABLE = AnswerRequest(
+    models=["unknown"], request=Request(model="unknown", messages=()), created=0
+)
 """Stands for a request that can't be decoded, in the report of its failure."""
 
 
@@ -107,7 +110,6 @@ class Takeover:
             self._stalled[lease.stream] = lease, why or str(error)
 
     async def _resume_or_fail(self, lease: Lease, why: str) -> None:
-        """A fault in one answer must not keep the others from being taken over."""
         request, events = UNREADABLE, list[Event]()
         try:
             records = await read_all(self._store, lease.stream)
@@ -116,9 +118,10 @@ class Takeover:
             await self._resume_or_close(lease, request, events, why)
         except StoreError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # it fails, and takes no other answer with it
             LOGGER.exception("takeover_failed", extra={"fields": {"stream": lease.stream}})
-            await self._close(lease, request, events, Ending("failed", "", as_unbroken_error(error)))
+            ending = Ending("failed", "", as_unbroken_error(error))
+            await self._close(lease, request, events, ending)
 
     async def _resume_or_close(
         self, lease: Lease, request: AnswerRequest, events: list[Event], why: str
@@ -159,6 +162,8 @@ class Takeover:
         """Return the answer that a log holds."""
         fold = Accumulator(request.request.n or 1)
         fold.add(events)
+        ends = [event.usage for event in events if type(event) is MessageEnd]
+        usage = (ends[-1] if ends else None) or fold.usage
         provider, _, model = self._served_by(request, events).partition("/")
         return Response(
             id=fold.id,
@@ -166,8 +171,8 @@ class Takeover:
             model=model,
             end="complete" if state == "complete" else "failed",
             choices=fold.choices(complete=state == "complete"),
-            usage=fold.usage,
-            attempts=(Attempt(provider, model, usage=fold.usage, quote=price),),
+            usage=usage,
+            attempts=(Attempt(provider, model, usage=usage, quote=price),),
         )
 
     def _served_by(self, request: AnswerRequest, events: Sequence[Event]) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 import msgspec
 from aiohttp import web
@@ -51,7 +51,9 @@ def _without_keys(entry: Entry) -> Entry:
     return msgspec.structs.replace(entry, headers=shown)
 
 
-async def _carry_out(request: web.Request, steps: list[Step], entry: Entry) -> web.StreamResponse:
+async def _carry_out(
+    request: web.Request, steps: Iterable[Step], entry: Entry
+) -> web.StreamResponse:
     response = web.StreamResponse()
     for step in steps:
         match step:

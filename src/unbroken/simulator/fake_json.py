@@ -1,5 +1,6 @@
-"""Data that fits a JSON schema: what the simulated model answers when it is asked for some."""
+"""Makes data that fits a JSON schema: the answers to structured output and tool arguments."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -12,9 +13,15 @@ _DEEP = 4
 """Levels after which lists stay empty and choices end, for schemas may contain themselves."""
 
 _DEEPEST, _MOST = 32, 10_000
-"""Levels and values after which nothing more is made up: a schema can ask for any number, also for
-one that has no end.
+"""Levels, and values of one document, after which nothing more is made: a schema can ask for any
+number, or be endless.
 """
+
+MAX_CHARACTERS = 256 * 1024
+"""Size of a document, roughly. A short schema can ask for gigabytes: a list of a long constant."""
+
+_OPTIONS = 64
+"""Alternatives of an `anyOf` that are looked at."""
 
 _KINDS = {"object", "array", "integer", "number", "boolean", "null"}
 
@@ -32,36 +39,41 @@ _FORMATS = {
 }
 
 
-def document(request: Request, rng: Rng) -> str | None:
-    """The answer as JSON text, if the request asks for one."""
+def document(request: Request, rng: Rng, room: int = MAX_CHARACTERS) -> str | None:
+    """Return the answer as JSON text of about `room` characters at most; None if none is wanted."""
     wanted = request.response_format or {}
     if wanted.get("type") == "json_object":
         return '{"answer":"an example"}'
     if wanted.get("type") != "json_schema":
         return None
     schema = (wanted.get("json_schema") or {}).get("schema") or {}
-    return msgspec.json.encode(value(schema, "value", rng)).decode()
+    return msgspec.json.encode(value(schema, "value", rng, room)).decode()
 
 
-def value(schema: Schema, name: str, rng: Rng) -> Any:
-    """Something that the schema allows; `name` is what it is called."""
-    return _Player(schema, rng).value(schema, name, 0)
+def value(schema: Schema, name: str, rng: Rng, room: int = MAX_CHARACTERS) -> Any:
+    """Return a value that the schema allows, called `name`; incomplete if it takes too much."""
+    return _Player(schema, rng, room).value(schema, name, 0)
 
 
 class _Player:
-    def __init__(self, root: Schema, rng: Rng) -> None:
+    def __init__(self, root: Schema, rng: Rng, room: int) -> None:
         self._root, self._rng = root, rng
-        self._made = 0
+        self._values, self._room = _MOST, room
+
+    @property
+    def _full(self) -> bool:
+        return self._values <= 0 or self._room <= 0
 
     def value(self, schema: Schema, name: str, deep: int) -> Any:
-        self._made += 1
-        if self._made > _MOST or deep > _DEEPEST:
+        self._values -= 1
+        self._room -= len(name) + _length_of_ref(schema)  # both take time to look at
+        if self._full or deep > _DEEPEST:
             return None
         schema = resolved(schema, self._root)
         if "const" in schema:
-            return schema["const"]
+            return self._copied(schema["const"])
         if schema.get("enum"):
-            return self._rng.pick(schema["enum"])
+            return self._copied(self._rng.pick(schema["enum"]))
         options = schema.get("anyOf") or schema.get("oneOf")
         if options:
             return self.value(self._choose(options, deep), name, deep + 1)
@@ -70,19 +82,27 @@ class _Player:
         make = getattr(self, f"_{kind}") if kind in _KINDS else self._string
         return make(schema, name, deep)
 
+    def _copied(self, value: Any) -> Any:
+        """A value of the schema's own; None where there is no room for it."""
+        self._room -= len(msgspec.json.encode(value))
+        return value if self._room > 0 else None
+
     def _choose(self, options: list[Schema], deep: int) -> Schema:
         """The first one, or the simplest where it gets too deep."""
-        ends = [one for one in options if resolved(one, {}).get("type") == "null"]
-        return ends[0] if ends and deep >= _DEEP else options[0]
+        if deep < _DEEP:
+            return options[0]
+        ends = [one for one in options[:_OPTIONS] if resolved(one, {}).get("type") == "null"]
+        return ends[0] if ends else options[0]
 
     def _object(self, schema: Schema, _name: str, deep: int) -> dict[str, Any]:
-        fields = schema.get("properties", {})
-        return {key: self.value(inner, key, deep + 1) for key, inner in fields.items()}
+        fields: dict[str, Schema] = schema.get("properties", {})
+        named = itertools.takewhile(lambda _: not self._full, fields.items())
+        return {key: self.value(inner, key, deep + 1) for key, inner in named}
 
     def _array(self, schema: Schema, name: str, deep: int) -> list[Any]:
         least = schema.get("minItems", 0 if deep >= _DEEP else 1)
         count = min(max(1, least), schema.get("maxItems", least + 1)) if deep < _DEEP else least
-        made = range(min(count, _MOST))
+        made = itertools.takewhile(lambda _: not self._full, range(min(count, _MOST)))
         return [self.value(schema.get("items", {}), name, deep + 1) for _ in made]
 
     def _integer(self, schema: Schema, _name: str, _deep: int) -> int:
@@ -103,7 +123,15 @@ class _Player:
 
     def _string(self, schema: Schema, name: str, _deep: int) -> str:
         text = _FORMATS.get(schema.get("format", ""), f"example {name}")
-        return text.ljust(min(schema.get("minLength", 0), _MOST), ".")[: schema.get("maxLength")]
+        least = min(schema.get("minLength", 0), self._room)
+        made = text.ljust(least, ".")[: schema.get("maxLength")]
+        self._room -= len(made)
+        return made
+
+
+def _length_of_ref(schema: Any) -> int:
+    ref = schema.get("$ref") if isinstance(schema, dict) else None
+    return len(ref) if isinstance(ref, str) else 0
 
 
 def _bound(schema: Schema, name: str, other: str, default: float) -> float:

@@ -1,11 +1,13 @@
-"""Text that reads as an answer, from nothing but the prompt and a seed.
+"""Text that reads as an answer, made from the prompt and a seed.
 
-It picks up the prompt's own words, so that answers differ as prompts do, and it is cut into
-pieces of about four characters, as models do. Some of it is not ASCII, so that a cut in the
-middle of a character is a real one.
+It uses the prompt's own words, so that answers differ as prompts do, and it is cut into pieces of
+about four characters, as a tokenizer would. Some of it is not ASCII, so that a cut in the middle of
+a character is a real one. It is made as it is read: an answer of any length costs nothing before.
 """
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from unbroken.simulator.rng import Rng
 
@@ -49,59 +51,83 @@ _COMMON = frozenset(
     "what when where which who why will with word words would write you your".split()
 )
 _PIECE = re.compile(r" ?[^\s]{1,5}|\s")
-_COUNTED = re.compile(r"\b(\d+|one|two|three|four|five)\s+sentences?\b", re.IGNORECASE)
+_COUNTED = re.compile(r"\b(\d{1,9}|one|two|three|four|five)\s+sentences?\b", re.IGNORECASE)
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+
+MAX_SENTENCES = 200
+
+_SUBJECT = 4096
+"""Characters of a prompt that are searched for its subject: prompts may have megabytes."""
 
 
 def pieces(text: str) -> list[str]:
-    """The text cut as a tokenizer would; joined they are the text again."""
+    """Cut the text as a tokenizer would; joined, the pieces are the text again."""
     return _PIECE.findall(text)
 
 
-def answer(prompt: str, seed: str, tokens: int | None) -> str:
-    """An answer to the prompt, about `tokens` long; the length is drawn where it is None."""
+def count(text: str) -> int:
+    """The number of pieces; estimated beyond the first characters of a long text."""
+    return len(pieces(text[:_SUBJECT])) + len(text[_SUBJECT:]) // 4
+
+
+def cut(parts: Iterable[str]) -> Iterator[str]:
+    """Cut text that comes in parts. Each part but the last ends where a word does."""
+    for part in parts:
+        yield from pieces(part)
+
+
+def answer(prompt: str, seed: str, tokens: int | None) -> Iterator[str]:
+    """Yield the parts of an answer of about `tokens` pieces; the length is drawn if it is None."""
     rng = Rng(f"{seed}\n{prompt}")
-    wanted = _COUNTED.search(prompt)
+    subject = _Subject(prompt[:_SUBJECT])
+    wanted = _COUNTED.search(prompt[:_SUBJECT])
     if tokens is None and wanted is not None:
-        count = wanted.group(1).lower()
-        return " ".join(_sentences(prompt, rng, _NUMBERS.get(count) or min(int(count), 200)))
+        number = wanted.group(1).lower()
+        sentences = _NUMBERS.get(number) or min(int(number), MAX_SENTENCES)
+        return iter([" ".join(subject.sentences(rng, sentences))])
     length = tokens if tokens is not None else 60 + rng.below(120)
-    return _of_length(prompt, rng, length)
+    return islice(cut(_paragraphs(subject, rng)), max(length, 0))
 
 
-def _of_length(prompt: str, rng: Rng, length: int) -> str:
-    parts: list[str] = [rng.pick(_OPENINGS)]
-    cut = pieces(parts[0])
-    while len(cut) < length:
-        parts.append(_paragraph(prompt, rng, len(parts)))
-        cut += pieces("\n\n" + parts[-1])
-    return "".join(pieces("\n\n".join(parts))[:length])
+def _paragraphs(subject: "_Subject", rng: Rng) -> Iterator[str]:
+    """Yield paragraphs without end."""
+    yield rng.pick(_OPENINGS)
+    number = 1
+    while True:
+        yield "\n\n" + _paragraph(subject, rng, number)
+        number += 1
 
 
-def _paragraph(prompt: str, rng: Rng, number: int) -> str:
+def _paragraph(subject: "_Subject", rng: Rng, number: int) -> str:
     if number % 3 == 2:
-        words = _words(prompt)
+        words = subject.words
         points = (point.format(a=rng.pick(words), b=rng.pick(words)) for point in _POINTS)
         return "\n".join(f"- {point}" for point in points)
-    return " ".join(_sentences(prompt, rng, 3 + rng.below(2), known=number == 1))
+    return " ".join(subject.sentences(rng, 3 + rng.below(2), known=number == 1))
 
 
-def _sentences(prompt: str, rng: Rng, count: int, *, known: bool = True) -> list[str]:
-    """What is known of the subject first, then sentences about the prompt's own words."""
-    lower = prompt.lower()
-    said = [line for key, lines in _KNOWN.items() if known and key in lower for line in lines]
-    words = _words(prompt)
-    frames = sorted(_FRAMES, key=lambda _frame: rng.random())  # each once before any comes again
-    while len(said) < count:
-        at = len(said)
-        a, b = words[at % len(words)], words[(at + 1) % len(words)]
-        said.append(frames[at % len(frames)].format(a=a, b=b))
-    return said[:count]
+class _Subject:
+    """What a prompt is about."""
+
+    def __init__(self, prompt: str) -> None:
+        lower = prompt.lower()
+        self.words = _words(prompt)
+        self._known = [line for key, lines in _KNOWN.items() if key in lower for line in lines]
+
+    def sentences(self, rng: Rng, count: int, *, known: bool = True) -> list[str]:
+        """What is known of the subject first, then sentences with the prompt's own words."""
+        made = list(self._known) if known else []
+        frames = sorted(_FRAMES, key=lambda _frame: rng.random())  # each once before any repeats
+        while len(made) < count:
+            at = len(made)
+            a, b = self.words[at % len(self.words)], self.words[(at + 1) % len(self.words)]
+            made.append(frames[at % len(frames)].format(a=a, b=b))
+        return made[:count]
 
 
 def _words(prompt: str) -> list[str]:
     """The words a prompt is about."""
-    found = re.findall(r"[^\W\d_][\w-]*", prompt)
+    found = re.findall(r"[^\W\d_][\w-]{0,63}", prompt)
     telling = [word for word in dict.fromkeys(found) if word.lower() not in _COMMON]
     two = telling[:12] or ["the question"]
     return two if len(two) > 1 else [*two, "the rest"]

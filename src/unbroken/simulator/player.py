@@ -1,10 +1,12 @@
-"""From a request and a scenario to timed bytes: steps that somebody else carries out.
+"""Turns a request and a scenario into timed bytes: steps for a transport or a server to carry out.
 
-The player knows no clock and no socket. It answers as a provider would, on that provider's own
-wire, and then lets the scenario's faults loose on the steps.
+The player knows no clock and no socket. It answers on the provider's own wire, and applies the
+scenario's faults to the steps. Steps are made as they are taken, and an answer is bounded in tokens
+and bytes: requests come from strangers where a gateway serves the simulator.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -28,29 +30,34 @@ from unbroken.events import (
 from unbroken.messages import Message, Request, Text, ToolResult, ToolUse
 from unbroken.response import Choice, ChoiceLogprobs, Response, ToolCall
 from unbroken.simulator import fake_json, fake_text, fake_tools
-from unbroken.simulator.faults import FAULTS
+from unbroken.simulator.faults import FAULTS, REPLACING
 from unbroken.simulator.rng import Rng
-from unbroken.simulator.scenario import Fault, Scenario, pace_of
+from unbroken.simulator.scenario import MAX_TOKENS, Scenario, pace_of
 from unbroken.simulator.steps import JSON, SIMULATED, End, Head, Send, Step, Wait, refuse
 from unbroken.wire.codec import Codec, Frame
 
+_SEED_TEXT = 64 * 1024
+"""Characters at both ends of a conversation that an answer depends on."""
 
-def play(request: Request, codec: Codec, scenario: Scenario, number: int) -> list[Step]:
-    """The steps that answer the `number`th request (from 1) of this scenario."""
+_PIECE = 64 * 1024
+"""Bytes of one step of a scenario's own body."""
+
+
+def play(request: Request, codec: Codec, scenario: Scenario, number: int) -> Iterator[Step]:
+    """Return the steps that answer the `number`th request (from 1) of this scenario."""
     if request.partial_turn and scenario.prefill == "refuse":
-        return refuse(BadRequest(_NO_PREFILL, status=400, code="invalid_request_error"), codec)
-    steps = (
-        _streamed(request, codec, scenario) if request.stream else _whole(request, codec, scenario)
-    )
+        return iter(
+            refuse(BadRequest(_NO_PREFILL, status=400, code="invalid_request_error"), codec)
+        )
+    made = _streamed if request.stream else _whole
+    steps = made(_Answer(request, scenario), codec)
     for fault in scenario.faults:
-        if any(isinstance(step, Head) and step.status == 200 for step in steps):
-            steps = _hit(steps, fault, codec, number)
+        if 0 < fault.times < number:
+            continue
+        steps = FAULTS[fault.kind](steps, fault, codec)
+        if fault.kind in REPLACING:
+            break
     return steps
-
-
-def _hit(steps: list[Step], fault: Fault, codec: Codec, number: int) -> list[Step]:
-    spared = 0 < fault.times < number
-    return steps if spared else FAULTS[fault.kind](steps, fault, codec)
 
 
 _NO_PREFILL = "This model does not support assistant message prefill."
@@ -59,32 +66,141 @@ _NO_PREFILL = "This model does not support assistant message prefill."
 # The answer
 
 
-class _Part(Struct):
-    """One choice, written out."""
+class _Choice(Struct):
+    """One choice: its events, made as they are taken, and what is known when all are."""
 
-    events: list[Event]
-    tokens: int
-    finish: FinishReason
+    events: Iterator[Event]
+    finish: FinishReason = "stop"
+    tokens: int = 0
+    reasoning: int = 0
+
+    def counted(self) -> Iterator[Event]:
+        """The events; `tokens` and `reasoning` are those that were taken."""
+        for event in self.events:
+            self.tokens += type(event) is not Logprobs
+            self.reasoning += type(event) is ReasoningDelta
+            yield event
 
 
-def _id(request: Request, scenario: Scenario) -> str:
-    rng = Rng(f"{scenario.seed}{request.model}{_prompt(request)}")
-    return f"sim-{int(rng.random() * 16**12):012x}"
+class _Answer:
+    """What is answered to one request, and at which pace."""
+
+    def __init__(self, request: Request, scenario: Scenario) -> None:
+        self.request, self.scenario = request, scenario
+        self._begun = request.partial_turn
+        turns = request.messages[:-1] if self._begun else request.messages
+        self._prompt = _clipped([_text(message) for message in turns])
+        self._limit = MAX_TOKENS // (request.n or 1)
+        wanted = scenario.tokens
+        self._tokens = None if wanted is None else min(wanted, MAX_TOKENS + 1)  # 1: cut, not whole
+        self._room = fake_json.MAX_CHARACTERS // (request.n or 1)
+        calls = fake_tools.calls(request, Rng(f"{scenario.seed}{self._prompt}"), self._room)
+        self.choices = [self._choice(index, calls) for index in range(request.n or 1)]
+
+    @property
+    def id(self) -> str:
+        rng = Rng(f"{self.scenario.seed}{self.request.model}{self._prompt}")
+        return f"sim-{int(rng.random() * 16**12):012x}"
+
+    @property
+    def waits(self) -> tuple[float, float]:
+        """Seconds to the first token and between tokens."""
+        pace, scenario = pace_of(self.request.model), self.scenario
+        rng = Rng(f"pace{scenario.seed}{self._prompt}")
+        first = pace.first(rng) if scenario.ttft is None else scenario.ttft
+        rate = pace.tps if scenario.tps is None else scenario.tps
+        return first, (1 / rate if rate > 0 else 0.0)
+
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(
+            input_tokens=sum(fake_text.count(_text(m)) for m in self.request.messages),
+            output_tokens=sum(choice.tokens for choice in self.choices),
+            reasoning_tokens=sum(choice.reasoning for choice in self.choices),
+        )
+
+    def events(self) -> Iterator[Event]:
+        """The content; all choices grow together."""
+        for events in itertools.zip_longest(*(one.counted() for one in self.choices)):
+            yield from (event for event in events if event is not None)
+
+    def _choice(self, index: int, calls: list[ToolUse]) -> _Choice:
+        if calls:
+            return _Choice(_call_events(calls, index), "tool_calls")
+        request, scenario = self.request, self.scenario
+        seed = f"{request.seed or scenario.seed}/{request.model}/{index}/{self._prompt}"
+        made = _Choice(iter(()))
+        made.events = self._text_events(self._stopped(self._rest(self._full(seed))), index, made)
+        return made
+
+    def _full(self, seed: str) -> Iterator[str]:
+        """The text of an answer that nothing limits but its length, in pieces."""
+        if self.scenario.text is not None:
+            return fake_text.cut([self.scenario.text])
+        document = fake_json.document(self.request, Rng(seed), self._room)
+        if document is not None:
+            return fake_text.cut([document])
+        return fake_text.answer(_question(self.request), seed, self._tokens)
+
+    def _rest(self, full: Iterator[str]) -> Iterator[str]:
+        """What is left of an answer that the request already begins."""
+        begun, prefill = self._begun, self.scenario.prefill
+        if not begun or prefill == "echo":
+            return full
+        text = "".join(itertools.islice(full, MAX_TOKENS))
+        if prefill == "other":
+            other = fake_text.answer("something else", _clipped([begun]), self._tokens)
+            return itertools.chain(fake_text.cut([text[: len(begun) * 2 // 3]]), other)
+        # Another model's beginning is continued from where this answer would be by then.
+        rest = text[len(begun) :] or ("" if text == begun else ".")
+        if prefill == "again":
+            rest = "".join(fake_text.pieces(begun[-_SEED_TEXT:])[-4:]) + rest
+        return fake_text.cut([rest])
+
+    def _stopped(self, pieces: Iterator[str]) -> Iterator[str]:
+        """The text up to the first stop sequence."""
+        if not self.request.stop:
+            return pieces
+        text = "".join(itertools.islice(pieces, self._limit))
+        ends = [at for word in self.request.stop[:_STOPS] if word and (at := text.find(word)) >= 0]
+        return fake_text.cut([text[: min(ends)] if ends else text])
+
+    def _text_events(self, pieces: Iterator[str], index: int, made: _Choice) -> Iterator[Event]:
+        first = next(pieces, None)
+        if "reason" in self.request.model:
+            about = (first or "").strip()
+            thoughts = fake_text.pieces(f"The question is about {about}. Let me see.")
+            yield from (ReasoningDelta(piece, index) for piece in thoughts)
+        rest = pieces if first is None else itertools.chain([first], pieces)
+        most = self._limit if self.request.max_tokens is None else self.request.max_tokens
+        for piece in itertools.islice(rest, min(most, self._limit)):
+            event = TextDelta(piece, index)
+            yield event
+            if self.request.logprobs:
+                yield _likely(event, self.request)
+        if next(rest, None) is not None:
+            made.finish = "length"
 
 
-def _prompt(request: Request) -> str:
-    """What is answered: every turn but the beginning of the answer itself."""
-    messages = request.messages[:-1] if request.partial_turn else request.messages
-    return "\n".join(_said(message) for message in messages)
+_STOPS = 16
+"""Stop sequences that are looked for."""
+
+
+def _clipped(texts: list[str]) -> str:
+    """The texts as one; of a very long one the ends and the length."""
+    text = "\n".join(texts)
+    if len(text) <= 2 * _SEED_TEXT:
+        return text
+    return f"{text[:_SEED_TEXT]}{len(text)}{text[-_SEED_TEXT:]}"
 
 
 def _question(request: Request) -> str:
     """What the answer is about: the last thing that was not the model's own."""
-    asked = [m for m in request.messages if m.role in ("user", "tool")]
-    return _said(asked[-1]) if asked else ""
+    asked = (m for m in reversed(request.messages) if m.role in ("user", "tool"))
+    return next((_clipped([_text(message)]) for message in asked), "")
 
 
-def _said(message: Message) -> str:
+def _text(message: Message) -> str:
     return "".join(
         part.text if isinstance(part, Text) else part.content
         for part in message.parts
@@ -92,59 +208,8 @@ def _said(message: Message) -> str:
     )
 
 
-def _parts(request: Request, scenario: Scenario) -> list[_Part]:
-    return [_part(request, scenario, index) for index in range(request.n or 1)]
-
-
-def _part(request: Request, scenario: Scenario, index: int) -> _Part:
-    calls = fake_tools.calls(request, Rng(f"{scenario.seed}{_prompt(request)}"))
-    if calls:
-        return _call_part(calls, index)
-    seed = f"{request.seed or scenario.seed}/{request.model}/{index}/{_prompt(request)}"
-    full = scenario.text
-    if full is None:
-        full = fake_json.document(request, Rng(seed))
-    if full is None:
-        full = fake_text.answer(_question(request), seed, scenario.tokens)
-    return _text_part(request, _rest(full, request.partial_turn, scenario), index)
-
-
-def _rest(full: str, begun: str, scenario: Scenario) -> str:
-    """What is left to say of an answer that the request already begins."""
-    if not begun or scenario.prefill == "echo":
-        return full
-    if scenario.prefill == "other":
-        return full[: len(begun) * 2 // 3] + fake_text.answer(
-            "something else", begun, scenario.tokens
-        )
-    # what another model began is gone on with, too: from where one's own answer would be by then
-    rest = full.removeprefix(begun) if full.startswith(begun) else full[len(begun) :] or "."
-    if scenario.prefill == "again":
-        rest = "".join(fake_text.pieces(begun)[-4:]) + rest
-    return rest
-
-
-def _text_part(request: Request, text: str, index: int) -> _Part:
-    finish: FinishReason = "stop"
-    ends = [at for word in request.stop or () if word and (at := text.find(word)) >= 0]
-    cut = fake_text.pieces(text[: min(ends)] if ends else text)
-    if request.max_tokens is not None and len(cut) > request.max_tokens:
-        cut, finish = cut[: request.max_tokens], "length"
-    events: list[Event] = [TextDelta(piece, index) for piece in cut]
-    if request.logprobs:
-        events = [each for event in events for each in (event, _likely(event, request))]
-    if "reason" in request.model:
-        thoughts = fake_text.pieces(
-            f"The question is about {fake_text.pieces(text)[0].strip()}. Let me see."
-        )
-        events = [*(ReasoningDelta(piece, index) for piece in thoughts), *events]
-    tokens = sum(type(event) is not Logprobs for event in events)
-    return _Part(events, tokens, finish)
-
-
-def _likely(event: Event, request: Request) -> Logprobs:
+def _likely(event: TextDelta, request: Request) -> Logprobs:
     """How sure the simulated model was of a piece: it seldom hesitates."""
-    assert isinstance(event, TextDelta)
     rng = Rng(f"logprob{event.text}")
     logprob = -(rng.random() ** 3)
     words = [event.text, event.text.upper(), event.text.lower(), "…"]
@@ -154,106 +219,92 @@ def _likely(event: Event, request: Request) -> Logprobs:
     return Logprobs((token,), event.choice)
 
 
-def _call_part(calls: list[ToolUse], index: int) -> _Part:
-    events: list[Event] = []
+def _call_events(calls: list[ToolUse], index: int) -> Iterator[Event]:
     for number, call in enumerate(calls):
-        events.append(ToolCallStart(number, call.id, call.name, index))
-        cut = fake_text.pieces(call.arguments)
-        events.extend(ToolCallDelta(number, piece, index) for piece in cut)
-    return _Part(events, len(events), "tool_calls")
+        yield ToolCallStart(number, call.id, call.name, index)
+        for piece in fake_text.cut([call.arguments]):
+            yield ToolCallDelta(number, piece, index)
 
 
-def _usage(request: Request, parts: list[_Part]) -> Usage:
-    asked = sum(len(fake_text.pieces(_said(message))) for message in request.messages)
-    reasoning = sum(type(event) is ReasoningDelta for part in parts for event in part.events)
-    written = sum(part.tokens for part in parts)
-    return Usage(input_tokens=asked, output_tokens=written, reasoning_tokens=reasoning)
+# On the wire
 
 
-def _waits(request: Request, scenario: Scenario) -> tuple[float, float]:
-    """Seconds to the first token and between tokens."""
-    pace = pace_of(request.model)
-    rng = Rng(f"pace{scenario.seed}{_prompt(request)}")
-    first = pace.first(rng) if scenario.ttft is None else scenario.ttft
-    rate = pace.tps if scenario.tps is None else scenario.tps
-    return first, (1 / rate if rate > 0 else 0.0)
-
-
-def _streamed(request: Request, codec: Codec, scenario: Scenario) -> list[Step]:
-    first, between = _waits(request, scenario)
+def _streamed(answer: _Answer, codec: Codec) -> Iterator[Step]:
+    first, between = answer.waits
     head = Head(200, {**SIMULATED, "content-type": codec.content_type})
-    if scenario.body is not None:
-        return [Wait(first), head, Send(scenario.body), End()]
-    parts = _parts(request, scenario)
-    usage = _usage(request, parts)
-    writer = codec.dialect.writer(request)
-    steps: list[Step] = [head]
-    opening: list[Event] = [
-        UsageReport(msgspec.structs.replace(usage, output_tokens=0)),
-        MessageStart(_id(request, scenario), request.model),
-    ]
-    for event in opening:
-        steps += _sends(codec, writer.write(event), event)
-    steps.append(Wait(first))
-    for event in _interleaved(parts):
-        steps += [*_sends(codec, writer.write(event), event), Wait(between)]
-    ends: list[Event] = [ChoiceEnd(part.finish, "", at) for at, part in enumerate(parts)]
-    for event in [*ends, UsageReport(usage), MessageEnd(parts[0].finish, usage)]:
-        steps += _sends(codec, writer.write(event), event)
-    return [*steps, End()]
-
-
-def _interleaved(parts: list[_Part]) -> Iterator[Event]:
-    """All choices grow together."""
-    for at in range(max(len(part.events) for part in parts)):
-        for part in parts:
-            if at < len(part.events):
-                yield part.events[at]
-
-
-def _sends(codec: Codec, frames: list[Frame], event: Event) -> list[Step]:
-    text = getattr(event, "text", "") or getattr(event, "arguments", "")
-    steps: list[Step] = []
-    for at, frame in enumerate(frames):
-        last = type(event) is MessageEnd and at == len(frames) - 1
-        finishes = type(event) is ChoiceEnd or frame.event == "message_delta"
-        role = "done" if last else "finish" if finishes else ""
-        steps.append(Send(codec.encode_frame(frame), role, text))
-        text = ""
-    return steps
-
-
-def _whole(request: Request, codec: Codec, scenario: Scenario) -> list[Step]:
-    first, between = _waits(request, scenario)
-    parts = _parts(request, scenario)
-    response = Response(
-        id=_id(request, scenario),
-        model=request.model,
-        end="complete",
-        choices=tuple(_choice(part, at) for at, part in enumerate(parts)),
-        usage=_usage(request, parts),
+    if answer.scenario.body is not None:
+        yield from (Wait(first), head, *_body(answer.scenario.body), End())
+        return
+    writer = codec.dialect.writer(answer.request)
+    yield head
+    asked = Usage(input_tokens=answer.usage().input_tokens)
+    opening: list[Event] = [UsageReport(asked), MessageStart(answer.id, answer.request.model)]
+    yield from _sends(codec, writer.write, opening)
+    yield Wait(first)
+    for event in answer.events():
+        yield from _sends(codec, writer.write, [event])
+        yield Wait(between)
+    finishes = [choice.finish for choice in answer.choices]
+    ends: list[Event] = [ChoiceEnd(finish, "", at) for at, finish in enumerate(finishes)]
+    usage = answer.usage()
+    yield from _sends(
+        codec, writer.write, [*ends, UsageReport(usage), MessageEnd(finishes[0], usage)]
     )
-    body = scenario.body or codec.dialect.encode_response(response)
-    wait = first + between * max(part.tokens for part in parts)
-    return [Wait(wait), Head(200, dict(JSON)), Send(body), End()]
+    yield End()
 
 
-def _choice(part: _Part, index: int) -> Choice:
+def _body(data: bytes) -> Iterator[Step]:
+    return (Send(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE))
+
+
+_Write = Callable[[Event], list[Frame]]
+
+
+def _sends(codec: Codec, write: _Write, events: Iterable[Event]) -> Iterator[Step]:
+    for event in events:
+        text = getattr(event, "text", "") or getattr(event, "arguments", "")
+        frames = write(event)
+        for at, frame in enumerate(frames):
+            last = type(event) is MessageEnd and at == len(frames) - 1
+            finishes = type(event) is ChoiceEnd or frame.event == "message_delta"
+            role = "done" if last else "finish" if finishes else ""
+            yield Send(codec.encode_frame(frame), role, "" if at else text)
+
+
+def _whole(answer: _Answer, codec: Codec) -> Iterator[Step]:
+    first, between = answer.waits
+    choices = tuple(_choice(choice, at) for at, choice in enumerate(answer.choices))
+    response = Response(
+        id=answer.id,
+        model=answer.request.model,
+        end="complete",
+        choices=choices,
+        usage=answer.usage(),
+    )
+    body = answer.scenario.body or codec.dialect.encode_response(response)
+    yield Wait(first + between * max(choice.tokens for choice in answer.choices))
+    yield Head(200, dict(JSON))
+    yield from _body(body)
+    yield End()
+
+
+def _choice(choice: _Choice, index: int) -> Choice:
+    events = list(choice.counted())
     arguments: dict[int, str] = {}
-    for event in part.events:
+    for event in events:
         if isinstance(event, ToolCallDelta):
             arguments[event.index] = arguments.get(event.index, "") + event.arguments
     calls = [
         ToolCall(event.id, event.name, msgspec.json.decode(arguments[event.index]))
-        for event in part.events
+        for event in events
         if isinstance(event, ToolCallStart)
     ]
-    likely = tuple(t for e in part.events if isinstance(e, Logprobs) for t in e.tokens)
+    likely = tuple(t for e in events if isinstance(e, Logprobs) for t in e.tokens)
     return Choice(
         index=index,
-        text="".join(event.text for event in part.events if isinstance(event, TextDelta)),
-        reasoning="".join(e.text for e in part.events if isinstance(e, ReasoningDelta)),
+        text="".join(event.text for event in events if isinstance(event, TextDelta)),
+        reasoning="".join(e.text for e in events if isinstance(e, ReasoningDelta)),
         tool_calls=tuple(calls),
-        finish_reason=part.finish,
+        finish_reason=choice.finish,
         logprobs=ChoiceLogprobs(likely) if likely else None,
     )

@@ -1,7 +1,8 @@
 """What the simulator plays: an answer, its pace, and what goes wrong, all as data.
 
 A scenario comes from the model's name (`demo?ttft=0.2&tps=80&fault=cut:events=20`), from the
-header `x-unbroken-scenario` in the same syntax, or from a TOML file. Later sources win.
+header `x-unbroken-scenario` in the same syntax, or from a TOML file. Later sources win. An answer
+has at most MAX_TOKENS tokens, whatever a scenario asks for: it ends with `length` there.
 """
 
 import math
@@ -9,11 +10,11 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from unbroken.errors import BadRequest
 from unbroken.ready import ready
@@ -34,6 +35,15 @@ Kind = Literal[
 ]
 
 
+MAX_TOKENS = 100_000
+"""Tokens of an answer: about as many as the largest models write."""
+
+MAX_FAULTS = 8
+"""Faults of one scenario."""
+
+DAY = 86_400
+
+
 class Fault(Struct, frozen=True, kw_only=True):
     """One thing that goes wrong.
 
@@ -47,14 +57,17 @@ class Fault(Struct, frozen=True, kw_only=True):
     times: int = 0
     events: int | None = None
     words: int | None = None
-    bytes: int | None = None
+    bytes: Annotated[int, Meta(ge=0)] | None = None
     how: Literal["reset", "close", "eof"] = "reset"
-    status: int = 500
+    status: Annotated[int, Meta(ge=200, le=599)] = 500
     retry_after: float | None = None
     message: str = "simulated failure"
     type: str = "overloaded_error"
     seconds: float = 30.0
     keepalive: bool = False
+
+    def __post_init__(self) -> None:
+        _check_seconds(self, "seconds")
 
 
 @ready
@@ -70,12 +83,22 @@ class Scenario(Struct, frozen=True, kw_only=True):
 
     ttft: float | None = None
     tps: float | None = None
-    tokens: int | None = None
+    tokens: Annotated[int, Meta(ge=0)] | None = None
     seed: int = 0
     text: str | None = None
     body: bytes | None = None
     prefill: Literal["exact", "refuse", "echo", "again", "other"] = "exact"
-    faults: tuple[Fault, ...] = ()
+    faults: Annotated[tuple[Fault, ...], Meta(max_length=MAX_FAULTS)] = ()
+
+    def __post_init__(self) -> None:
+        _check_seconds(self, "ttft")
+
+
+def _check_seconds(of: Struct, name: str) -> None:
+    """ValueError for a time that never comes, which no event loop can wait for."""
+    seconds = getattr(of, name)
+    if seconds is not None and not 0 <= seconds <= DAY:
+        raise ValueError(f"{name}={seconds} must be 0 to {DAY} seconds")
 
 
 class Pace(Struct, frozen=True):

@@ -4,7 +4,7 @@ Transports and the HTTP server ask `SimulatedServer.answer` what to do; neither 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -62,22 +62,22 @@ class SimulatedServer:
 
     def answer(
         self, path: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[list[Step], Entry]:
+    ) -> tuple[Iterator[Step], Entry]:
         """The steps of the answer, and the log's line to fill in. `path` may carry a query."""
         place, _, query = path.partition("?")
         entry = Entry(place, headers=dict(headers))
         self.log.append(entry)
         del self.log[:-YOUNGEST]
         if place.endswith("/models"):
-            return _models(as_anthropic="anthropic-version" in headers), entry
+            return iter(_models(as_anthropic="anthropic-version" in headers)), entry
         found = ((codec, pattern.search(place)) for pattern, codec in DIALECTS)
         codec, match = next(((c, m) for c, m in found if m), (openai_chat.CODEC, None))
         try:
             if match is None:
-                return self._elsewhere(place, query), entry
+                return iter(self._elsewhere(place, query)), entry
             return self._play(codec, match, headers, body, entry), entry
         except ProviderError as error:
-            return refuse(error, codec), entry
+            return iter(refuse(error, codec)), entry
 
     def _elsewhere(self, path: str, query: str) -> list[Step]:
         """An answer that was kept, or nothing that we know."""
@@ -95,7 +95,7 @@ class SimulatedServer:
         headers: Mapping[str, str],
         body: bytes,
         entry: Entry,
-    ) -> list[Step]:
+    ) -> Iterator[Step]:
         asked = _as_the_path_says(codec.dialect.decode_request(body), match)
         if not asked.messages:
             raise BadRequest("messages is empty", status=400, code="invalid_request_error")
@@ -106,10 +106,11 @@ class SimulatedServer:
         scenario = parse(query, scenario) if query else scenario
         if header := headers.get(HEADER):
             scenario = parse(header, scenario)
-        request: Request = msgspec.structs.replace(asked, model=model)
+        request: Request = msgspec.structs.replace(asked, model=model[:_NAME])
         if codec is openai_responses.CODEC and asked.extra.get("background"):
             calm = msgspec.structs.replace(scenario, faults=())
-            self._kept.keep(play(msgspec.structs.replace(request, stream=True), codec, calm, 1))
+            streamed = msgspec.structs.replace(request, stream=True)
+            self._kept.keep(list(play(streamed, codec, calm, 1)))
         return play(request, codec, scenario, self._count(f"{asked.model} {header}"))
 
     def _count(self, key: str) -> int:

@@ -16,6 +16,10 @@ from unbroken.wire.sse import SseDecoder
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+MAX_STORED = 100
+"""Answers that are kept: a simulator may answer for months."""
+
+
 class StoredResponses:
     """The answers by id, each as the steps of an undisturbed stream."""
 
@@ -26,6 +30,8 @@ class StoredResponses:
         """Remember an answer; its first event says its id."""
         first = next(_events(step) for step in steps if isinstance(step, Send))
         self._answers[first[0]["response"]["id"]] = steps
+        while len(self._answers) > MAX_STORED:
+            del self._answers[next(iter(self._answers))]  # the oldest
 
     def serve(self, id: str, query: Mapping[str, str]) -> list[Step]:
         """The rest of an answer, or the whole. NotFound (404) for what was never kept."""

@@ -6,7 +6,7 @@ With the virtual clock a minute of backoff takes no time at all, and every run i
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from unbroken.errors import ConnectionLost, TimedOut, TransportError
@@ -18,8 +18,8 @@ from unbroken.transport.race import T, race, race_tasks
 from unbroken.transport.waits import AsyncWaits, Waits
 
 _ENDED = "simulated: the client has closed the connection"
-_READ = 64 * 1024
-"""Bytes that one read gives, about."""
+_READ, _STEPS = 64 * 1024, 256
+"""Bytes that one read gives, about, and steps: a process that waits for it has others to serve."""
 
 
 Scenarios = Mapping[str, Scenario] | Scenario | None
@@ -29,8 +29,10 @@ Scenarios = Mapping[str, Scenario] | Scenario | None
 class _StepCursor:
     """Steps laid out in time. It says how long to wait and what comes then; it never waits."""
 
-    def __init__(self, steps: list[Step], entry: Entry, now: float, request: HttpRequest) -> None:
-        self._steps = iter(steps)
+    def __init__(
+        self, steps: Iterator[Step], entry: Entry, now: float, request: HttpRequest
+    ) -> None:
+        self._steps = steps
         self._next: Step | None = None
         self._due = now
         self.entry, self.request = entry, request
@@ -41,18 +43,23 @@ class _StepCursor:
         if deadline is not None and (self._due >= deadline or isinstance(step, Hang)):
             return max(0.0, deadline - now), TimedOut()
         if isinstance(step, Hang):
-            raise RuntimeError("the scenario is silent for ever, and there is no deadline")
+            raise RuntimeError("the scenario hangs and no deadline is set")
         self._next = None
         return max(0.0, self._due - now), self._noted(step)
 
     def due(self, now: float) -> bytes:
         """What has come meanwhile: a socket gives all of it at once."""
-        came = bytearray()
-        while len(came) < _READ and isinstance(step := self._peek(), Send) and self._due <= now:
-            self._next = None
+        came, left = bytearray(), _STEPS
+        while left and len(came) < _READ and self._due_at(now):
+            step, self._next = self._peek(), None
+            assert isinstance(step, Send)
             self._noted(step)
             came += step.data
+            left -= 1
         return bytes(came)
+
+    def _due_at(self, now: float) -> bool:
+        return isinstance(self._peek(), Send) and self._due <= now
 
     def leave(self) -> None:
         """The client has closed the connection."""

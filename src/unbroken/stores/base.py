@@ -338,11 +338,11 @@ def check_unicode(new: NewStream) -> None:
     encode_utf8("\0".join((new.id, new.owner, new.key, *new.labels, *new.labels.values())))
 
 
-def matches(info: StreamInfo, search: Search) -> bool:
-    """Whether a search means this stream."""
-    if search.closed is not None and search.closed != info.closed:
+def matches(search: Search, labels: Mapping[str, str], *, closed: bool) -> bool:
+    """Whether a search means a stream with these labels."""
+    if search.closed not in {None, closed}:
         return False
-    if any(info.labels.get(name) != value for name, value in search.labels.items()):
+    if any(labels.get(name) != value for name, value in search.labels.items()):
         return False
     wanted = search.text.casefold()
-    return not wanted or any(wanted in value.casefold() for value in info.labels.values())
+    return not wanted or any(wanted in value.casefold() for value in labels.values())

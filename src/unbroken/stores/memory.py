@@ -226,7 +226,8 @@ class MemoryStore:
         if log.end == end and not records:
             return Ack(log.tail, log.cancelled)  # it is closed once more
         check_append(stream, log, at, fence)
-        self._make_room(records)
+        if records:  # an end alone has room in any case: what can't be stored has to end
+            self._make_room(records)
         self._counters.charge(charges)
         self._extend(log, records)
         log.end, log.changed = end, self._clock()
@@ -262,7 +263,7 @@ class MemoryStore:
         owned = (log for log in older if owner in {None, log.new.owner})
         found: list[StreamInfo] = []
         for scanned, log in enumerate(owned, 1):
-            if matches(log.info(), search):
+            if matches(search, log.new.labels, closed=log.end is not None):
                 found.append(log.info())
             if len(found) == search.limit or scanned == FIND_SCAN:
                 return Found(found, log.number)

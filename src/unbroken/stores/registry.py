@@ -1,8 +1,8 @@
-"""Finding a store: by the scheme of its URL, which is the name of its file or entry point.
+"""Opening a store by the scheme of its URL, which is the name of its module or entry point.
 
 There is no list to edit. `memory:` is `unbroken.stores.memory`, `sqlite:///path.db` is
-`unbroken.stores.sqlite`; each has a function `from_url`. Packages of others announce such a
-function in the entry-point group `unbroken.stores`.
+`unbroken.stores.sqlite`; each has a function `from_url`. Other packages register such a function
+in the entry-point group `unbroken.stores`.
 """
 
 import importlib
@@ -31,38 +31,43 @@ def _announced() -> "Iterable[EntryPoint]":
 
 @cache
 def names() -> tuple[str, ...]:
-    """All known kinds of stores, in alphabetical order."""
+    """Return all known kinds of stores, in alphabetical order."""
     package = importlib.import_module(__package__)
     return tuple(sorted({*_files(package.__path__), *(entry.name for entry in _announced())}))
 
 
 def _files(path: Iterable[str]) -> Iterable[str]:
-    """The modules that are stores: not the room's furniture, nor a store's own parts."""
+    """Return the modules that are stores, not what they share."""
     for module in pkgutil.iter_modules(path):
         if module.name not in _NOT_STORES and not module.name.startswith("_"):
             yield module.name
 
 
-def open(url: str) -> Store:
-    """The store at a URL such as `memory:` or `sqlite:///answers.db`, still to be entered.
+def open_store(url: str) -> Store:
+    """Return the store at a URL such as `memory:` or `sqlite:///answers.db`, still to be entered.
 
     ConfigurationError says what is wrong with the URL.
     """
     try:
-        scheme = urlsplit(url).scheme.partition("+")[0]  # redis+cluster: is the store's own matter
-    except ValueError as error:  # in its words may be a password
-        raise ConfigurationError(f"the URL of the store can't be read: {shown(url)!r}") from error
+        scheme = urlsplit(url).scheme.partition("+")[0]  # redis+cluster: the store reads the rest
+    except ValueError as error:  # its message may show a password
+        raise ConfigurationError(
+            f"the URL of the store can't be read: {redacted(url)!r}"
+        ) from error
     if scheme not in names():
         known = ", ".join(names())
         raise ConfigurationError(
-            f"there is no store {shown(url)!r}",
+            f"there is no store {redacted(url)!r}",
             hint=f"Write memory:, sqlite:///path.db or redis://host; known: {known}.",
         )
     return _opener(scheme)(url)
 
 
-def shown(url: str) -> str:
-    """A store's URL without what nobody else should read: name and password, options.
+open = open_store  # the former name, deprecated
+
+
+def redacted(url: str) -> str:
+    """Return a store's URL without user, password and options.
 
     Passwords are often not escaped, so all up to the last @ goes; a file's path, behind the third
     slash, stays.

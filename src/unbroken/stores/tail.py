@@ -1,65 +1,118 @@
-"""The watches that a process keeps: all that somebody waits on, and some that were left lately."""
+"""The followed ends of streams that a process keeps in memory.
+
+Facts about a stream only grow: its tail rises, its end stays. So they may be learned twice, late
+or out of order, from this process's own writes and from the store, and the larger wins. The
+newest records are kept as well, so that followers that keep up never ask the store.
+"""
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
-IDLE = 1024  # watches kept that nobody waits on at the moment
+from unbroken.stores.base import BEGINNING, Offset, Record
+
+IDLE_ENTRIES = 1024  # entries kept that have no waiter at the moment
+RECENT_BYTES = 32 << 10  # of newest records of a stream: seconds of an answer, or one burst
 
 
-class Pinned(Protocol):
-    """What is known of a stream; `pins` counts who waits on it."""
+class RecentRecords:
+    """The newest records of a stream, without gaps."""
 
-    pins: int
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+        self._start: Offset = BEGINNING
+        self._size = 0
+
+    @property
+    def end(self) -> Offset:
+        """The offset behind the last record."""
+        return self._start + len(self._records)
+
+    def add(self, first: Offset, records: Iterable[bytes]) -> None:
+        """Keep records that begin behind `first`; what is before a gap is forgotten."""
+        if first != self.end:
+            self.clear(first)
+        new = [Record(at, data) for at, data in enumerate(records, first + 1)]
+        self._records += new
+        self._size += sum(len(record.data) for record in new)
+        if self._size > RECENT_BYTES:
+            self._trim()
+
+    def clear(self, start: Offset) -> None:
+        """Forget all; the next record is expected behind `start`."""
+        self._records, self._start, self._size = [], start, 0
+
+    def _trim(self) -> None:
+        # Half of them go at once: dropping one by one would move all of them each time.
+        kept, size = len(self._records), 0
+        while kept and size + len(self._records[kept - 1].data) <= RECENT_BYTES // 2:
+            kept -= 1
+            size += len(self._records[kept].data)
+        self._start += kept
+        self._records, self._size = self._records[kept:], size
+
+    def after(self, offset: Offset, limit: int) -> list[Record]:
+        """Return up to `limit` records behind an offset; none if they are not all known."""
+        skip = offset - self._start
+        return self._records[skip : skip + limit] if skip >= 0 else []
 
 
-W = TypeVar("W", bound=Pinned)
+class RefCounted(Protocol):
+    """An entry that counts its waiters."""
+
+    refcount: int
 
 
-class Kept(Generic[W]):
-    """Watches by stream. `dropped` hears which stream is watched no more."""
+E = TypeVar("E", bound=RefCounted)
 
-    def __init__(self, make: Callable[[], W], dropped: Callable[[str], object] = str) -> None:
+
+class RefCountedCache(Generic[E]):
+    """Entries by stream. Those with waiters stay; of the others only the last used ones do.
+
+    `dropped` is called with the stream of each entry that is removed.
+    """
+
+    def __init__(self, make: Callable[[], E], dropped: Callable[[str], object] = str) -> None:
         self._make, self._dropped = make, dropped
-        self._watches: dict[str, W] = {}
-        self._idle: OrderedDict[str, float] = OrderedDict()  # since when, the last left at the end
+        self._entries: dict[str, E] = {}
+        self._idle: OrderedDict[str, float] = OrderedDict()  # since when, the last used at the end
 
     def __len__(self) -> int:
-        return len(self._watches)
+        return len(self._entries)
 
-    def get(self, stream: str) -> W | None:
-        """The watch of a stream, if there is one."""
-        return self._watches.get(stream)
+    def get(self, stream: str) -> E | None:
+        """Return the entry of a stream, if there is one."""
+        return self._entries.get(stream)
 
     @contextmanager
-    def pinned(self, stream: str) -> Iterator[W]:
-        """The watch of a stream, made if there is none, and not dropped while somebody waits."""
-        watch = self._watches.get(stream)
-        if watch is None:
-            watch = self._watches[stream] = self._make()
+    def acquire(self, stream: str) -> Iterator[E]:
+        """Hold the entry of a stream, made if there is none: it is not dropped meanwhile."""
+        entry = self._entries.get(stream)
+        if entry is None:
+            entry = self._entries[stream] = self._make()
         self._idle.pop(stream, None)
-        watch.pins += 1
+        entry.refcount += 1
         try:
-            yield watch
+            yield entry
         finally:
-            watch.pins -= 1
-            if not watch.pins and self._watches.get(stream) is watch:
-                self._rest(stream)
+            entry.refcount -= 1
+            if not entry.refcount and self._entries.get(stream) is entry:
+                self._mark_idle(stream)
 
-    def _rest(self, stream: str) -> None:
+    def _mark_idle(self, stream: str) -> None:
         self._idle[stream] = time.monotonic()
-        if len(self._idle) > IDLE:
+        if len(self._idle) > IDLE_ENTRIES:
             self.drop(next(iter(self._idle)))
 
     def idle(self, stream: str) -> float:
-        """Seconds for which nobody has waited on it."""
+        """Return the seconds since the last waiter left."""
         now = time.monotonic()
         return now - self._idle.get(stream, now)
 
     def drop(self, stream: str) -> None:
-        """Forget what is known."""
-        self._watches.pop(stream, None)
+        """Remove an entry."""
+        self._entries.pop(stream, None)
         self._idle.pop(stream, None)
         self._dropped(stream)

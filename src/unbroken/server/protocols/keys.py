@@ -1,6 +1,6 @@
 """Keys, for administrators, and share links, for their owners.
 
-    POST   /v1/keys           {"name", "limits": {...}, "admin", "expires_in"}; the key is shown once
+    POST   /v1/keys           {"name", "limits": {...}, "admin", "expires_in"}; the key is _described once
     GET    /v1/keys           every key with its limits and what it has used
     DELETE /v1/keys/NAME      revokes it; its open answers stop within 10 seconds
     GET    /v1/shares         one's own share links, the youngest first: ?before=
@@ -68,7 +68,7 @@ async def _list(http: HttpRequest) -> HttpResponse:
     owners = [info.id for info in found]
     days, minutes = await server.keys.usage(owners), await server.keys.usage(owners, "minute")
     keys = [principal_of(info, server.keys.limits) for info in found]
-    rows = [_shown(*row) for row in zip(keys, days, minutes, strict=True)]
+    rows = [__described(*row) for row in zip(keys, days, minutes, strict=True)]
     return _json({"object": "list", "data": rows})
 
 
@@ -86,7 +86,7 @@ async def _revoke(http: HttpRequest) -> HttpResponse:
     return HttpResponse(status_code=204)
 
 
-def _shown(key: Principal, day: UsageTotals, minute: UsageTotals) -> dict[str, Any]:
+def __described(key: Principal, day: UsageTotals, minute: UsageTotals) -> dict[str, Any]:
     return {
         "object": "key",
         "name": key.name,

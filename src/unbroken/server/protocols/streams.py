@@ -12,6 +12,7 @@
 The body of POST is that of chat completions. Offsets are opaque: hand them back as they came.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -24,7 +25,7 @@ from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import BadRequest
 from unbroken.messages import message_to_chat
 from unbroken.response import Choice
-from unbroken.server.endpoints import parse_int, with_error_handling
+from unbroken.server.endpoints import parse_int, until_disconnect, with_error_handling
 from unbroken.server.gateway import Gateway, gateway_of, is_exhausted
 from unbroken.server.log import log_event
 from unbroken.server.records import DETACHED, decode_outcome, decode_request, is_complete
@@ -79,7 +80,7 @@ async def _get(http: HttpRequest) -> HttpResponse:
             return HttpResponse(status_code=204)  # a browser would ask for ever
         return server.feed(_events(server, stream.id, after), stream.id)
     if "wait" in query or "after" in query:
-        return await _poll(server, stream, after, _number(query.get("wait")) or 0)
+        return await _poll(http, stream, after, _number(query.get("wait")) or 0)
     return _json(await _whole(server, stream, shared="token" in query))
 
 
@@ -118,10 +119,12 @@ def _frame(batch: RecordBatch) -> bytes:
     return sse.encode(Frame(batch.data, id=str(batch.offset)))
 
 
-async def _poll(server: Gateway, stream: StreamInfo, after: int, seconds: int) -> HttpResponse:
+async def _poll(http: HttpRequest, stream: StreamInfo, after: int, seconds: int) -> HttpResponse:
     """The events behind `after`, waited for if there are none yet."""
-    after = max(after, 1)
-    batches, end = await server.answers.behind(stream.id, after, min(seconds, 60))
+    server, after = gateway_of(http), max(after, 1)
+    polling = asyncio.ensure_future(server.answers.poll(stream.id, after, min(seconds, 60)))
+    await until_disconnect(http, polling)  # a reader that hung up does not count as one
+    batches, end = polling.result()
     return _json(
         {
             "id": stream.id,

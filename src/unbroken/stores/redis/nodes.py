@@ -1,9 +1,9 @@
-"""Which server holds what, and the connections to them.
+"""The servers of a store, the shards that they hold, and the connections to them.
 
-The streams of a store are dealt out to shards, by a hash of their id. All keys of a shard carry
+The streams of a store are distributed over shards by a hash of their id. All keys of a shard carry
 its tag in braces, so they are in one slot of a cluster and one script may touch them all. A single
 server has one shard; a cluster 16, spread evenly over its slots, or as many as the first process
-that opened the store was told: it writes the number down for all others.
+that opens the store is configured for: it stores the number for all others.
 """
 
 import itertools
@@ -19,19 +19,19 @@ from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from unbroken.errors import ConfigurationError
-from unbroken.stores.redis.pipeline import Lane, Lost
-from unbroken.stores.base import encode_utf8
+from unbroken.stores.counters import encode_utf8
+from unbroken.stores.redis.pipeline import BatchingConnection, ConnectionLost
 
 SHARDS = 16
-"""Of a cluster, unless its first process is told otherwise: more than it has nodes, by far."""
+"""Of a cluster, unless its first process is configured otherwise: more than it has nodes."""
 
 Address: TypeAlias = tuple[str, int]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """One Redis. `patience`: seconds that a call waits for a server that is away; `gather`:
-    seconds that writing waits for company, if it has just written: a round trip costs both sides
-    more than the append that it carries.
+    """One Redis. `patience`: seconds that a call waits for a server that is away; `batch_window`:
+    seconds that a write waits for others, if there was one just before: a round trip costs both
+    sides more than the append that it carries.
     """
 
     url: str
@@ -40,19 +40,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     shards: int = SHARDS
     replicas: int = 0
     patience: float = 30.0
-    gather: float = 0.002
+    batch_window: float = 0.002
 
 
 def settings_of(url: str) -> Settings:
-    """What a URL says; ConfigurationError if it can't be read."""
+    """Read a URL; ConfigurationError if it is wrong."""
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     own: dict[str, Any] = {"cluster": kind == "cluster"}
     try:
-        for name, read in _OWN.items():
+        for name, read in _OPTIONS.items():
             if name in query:
-                own[name] = read(query.pop(name))
+                own["batch_window" if name == "gather" else name] = read(query.pop(name))
         plain = scheme.replace("valkey", "redis")
         address = urlunsplit((plain, parts.netloc, parts.path, urlencode(query), ""))
         settings = Settings(url=address, **own)
@@ -66,12 +66,13 @@ def settings_of(url: str) -> Settings:
     return settings
 
 
-_OWN: Mapping[str, Callable[[str], object]] = {
+_OPTIONS: Mapping[str, Callable[[str], object]] = {
     "prefix": str,
     "shards": int,
     "replicas": int,
     "patience": float,
-    "gather": float,
+    "batch_window": float,
+    "gather": float,  # the former name, deprecated
 }
 
 
@@ -81,8 +82,13 @@ def _checked(settings: Settings, kind: str, scheme: str) -> None:
         raise ValueError(f"there is no kind {kind!r}")
     if scheme not in {"redis", "rediss"}:
         raise ValueError(f"there is no scheme {scheme!r}")
-    if min(settings.shards, settings.patience) <= 0 or min(settings.replicas, settings.gather) < 0:
-        raise ValueError("shards and patience must be more than 0, replicas and gather not less")
+    if (
+        min(settings.shards, settings.patience) <= 0
+        or min(settings.replicas, settings.batch_window) < 0
+    ):
+        raise ValueError(
+            "shards and patience must be more than 0, replicas and batch_window not less"
+        )
     if "{" in settings.prefix:
         raise ValueError("a prefix has no braces")
     connector(settings)()
@@ -91,7 +97,7 @@ def _checked(settings: Settings, kind: str, scheme: str) -> None:
 def connector(
     settings: Settings, address: Address | None = None
 ) -> Callable[[], AbstractConnection]:
-    """Makes connections to the server of the URL, or to another one of its cluster."""
+    """Return a function that connects to the server of the URL, or to another of its cluster."""
     given: dict[str, Any] = dict(parse_url(settings.url))
     kind = given.pop("connection_class", Connection)
     given |= {"socket_timeout": None, "protocol": 2, "socket_keepalive": True}
@@ -112,29 +118,29 @@ class Node:
     def __init__(self, settings: Settings, address: Address | None) -> None:
         self.address = address
         self.connect = connector(settings, address)
-        self.writes = Lane(self.connect, settings.gather, settings.replicas)
-        self.reads = Lane(self.connect)
+        self.writes = BatchingConnection(self.connect, settings.batch_window, settings.replicas)
+        self.reads = BatchingConnection(self.connect)
 
     async def close(self) -> None:
-        """Hang up, when what was asked is answered."""
+        """Disconnect, when all calls are answered."""
         await self.writes.close()
         await self.reads.close()
 
 
 class Shard(Struct, frozen=True):
-    """What all its keys begin with, and their slot."""
+    """A shard: the beginning of all its keys, and their slot."""
 
     number: int
     tag: str
     slot: int
 
     def key(self, kind: str, name: str = "") -> str:
-        """The key of something in this shard."""
+        """Return the key of something in this shard."""
         return f"{self.tag}{kind}:{name}"
 
 
 def shards_of(settings: Settings, count: int) -> list[Shard]:
-    """Tags whose slots are spread evenly."""
+    """Return shards whose slots are spread evenly."""
     found: list[Shard] = []
     for number in itertools.count():
         tag = f"{settings.prefix}:{{{number}}}:"
@@ -159,64 +165,65 @@ class Nodes:
 
     @property
     def all(self) -> list[Node]:
-        """Every server there is a connection to."""
+        """All servers that are connected."""
         return [*self._nodes.values()]
 
     def shard(self, name: str) -> Shard:
-        """Where something of that name is kept. StoreError if no name is like that."""
+        """Return the shard of a name. StoreError for text that can't be encoded."""
         return self.shards[crc32(encode_utf8(name)) % len(self.shards)]
 
     def node(self, shard: Shard) -> Node:
-        """The server of a shard, as far as is known."""
-        return self.at(shard.slot)
+        """Return the server of a shard, as far as it is known."""
+        return self.node_for_slot(shard.slot)
 
-    def at(self, slot: int) -> Node:
-        """The server of a slot. Lost if none is known for it."""
+    def node_for_slot(self, slot: int) -> Node:
+        """Return the server of a slot. ConnectionLost if none is known for it."""
         if not self._settings.cluster:
             return self._seed
         for first, last, address in self._slots:
             if first <= slot <= last:
                 return self._node(address)
-        raise Lost(f"nobody serves slot {slot}")
+        raise ConnectionLost(f"no server has slot {slot}")
 
     def _node(self, address: Address) -> Node:
         if address not in self._nodes:
             self._nodes[address] = Node(self._settings, address)
         return self._nodes[address]
 
-    async def look(self) -> bool:
-        """Ask a cluster who serves what; anybody who answers will do. Whether that is news.
+    async def refresh_topology(self) -> bool:
+        """Ask any server of a cluster which server has which slots. Whether that has changed.
 
-        Lost if nobody answers.
+        ConnectionLost if none answers.
         """
         if not self._settings.cluster or time.monotonic() < self._asked + 0.2:
             return False
         self._asked = time.monotonic()
-        told = [address for address in self._nodes if address is not None]
-        for address in [*random.sample(told, len(told)), None]:
+        known = [address for address in self._nodes if address is not None]
+        for address in [*random.sample(known, len(known)), None]:
             try:
                 rows = await self._nodes[address].reads.do("CLUSTER", "SLOTS")
-            except Lost:
+            except ConnectionLost:
                 continue
             before, self._slots = (
                 self._slots,
                 sorted(_range(row, self._seed_host()) for row in rows),
             )
             return before != self._slots
-        raise Lost("no server of the cluster answers")
+        raise ConnectionLost("no server of the cluster answers")
 
     def _seed_host(self) -> str:
         return str(parse_url(self._settings.url).get("host", "localhost"))
 
     async def close(self) -> None:
-        """Hang up everywhere."""
+        """Disconnect from all servers."""
         for node in self._nodes.values():
             await node.close()
 
 
 def _range(row: list[Any], host: str) -> tuple[int, int, Address]:
-    """A row of CLUSTER SLOTS: first, last, the master, its replicas. A master that does not know
-    its own name leaves it empty: it is the one that was asked.
+    """Read a row of CLUSTER SLOTS: first, last, the master, its replicas.
+
+    A master that does not know its own name leaves it empty: it is the one that was asked.
     """
     first, last, master = row[0], row[1], row[2]
     return first, last, (master[0].decode() or host, master[1])

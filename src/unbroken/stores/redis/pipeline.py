@@ -1,9 +1,9 @@
-"""One connection to one Redis, shared by everybody in the process.
+"""One connection to one Redis, shared by all callers in the process.
 
-What is asked while an answer is under way goes out together as the next round trip: many streams
+Commands that come while a round trip is under way go out together as the next one: many streams
 share it, and with `appendfsync always` they share the disk's write as well.
 
-A lane does not come back by itself: it says Lost, and whoever asked decides whether to ask again.
+A connection is not retried here: it raises ConnectionLost, and its caller decides.
 """
 
 import asyncio
@@ -24,47 +24,49 @@ from redis.exceptions import (
 )
 
 from unbroken.errors import StoreError
+from unbroken.stores.counters import encode_utf8
 from unbroken.stores.redis.scripts import ALL, Script
-from unbroken.stores.base import encode_utf8
 
 Connect: TypeAlias = Callable[[], AbstractConnection]
 
-_WORDS = frozenset({"BUSY", "NOREPLICAS", "UNBLOCKED", "WAIT"})
-_KINDS = (AskError, ClusterDownError, NoScriptError, ReadOnlyError, TryAgainError)
-"""Refusals that another moment or another node will not repeat: redis-py has names for some.
-AskError is MovedError as well, and ClusterDownError MasterDownError. "WAIT cannot be used" is what
-a master says that has become a replica.
+_TRANSIENT_CODES = frozenset({"BUSY", "NOREPLICAS", "UNBLOCKED", "WAIT"})
+_TRANSIENT = (AskError, ClusterDownError, NoScriptError, ReadOnlyError, TryAgainError)
+"""Refusals that pass with time or at another node: redis-py has classes for some. AskError covers
+MovedError, ClusterDownError covers MasterDownError. A master that has become a replica answers
+"WAIT cannot be used".
 """
 
-_ROOM = 1 << 20
-"""Bytes of commands that go out together: an answer that is long under way delays all others."""
+_BATCH_BYTES = 1 << 20
+"""Of commands that go out together: a long round trip delays all others."""
 
 
-_SECONDS = 10.0
-"""Until an answer that does not come is given up, and with it the connection."""
+_REPLY_TIMEOUT = 10.0
+"""Seconds after which a connection that does not answer is given up."""
 
 
-class Lost(Exception):
-    """The answer did not come: the connection, or the server behind it, is not what it was."""
+class ConnectionLost(Exception):
+    """No answer: the connection, or the server behind it, is not what it was."""
 
 
-class Refused(StoreError):
-    """Redis has understood, and says no."""
+class CommandError(StoreError):
+    """Redis has refused a command."""
 
 
 def refusal(error: RedisError) -> Exception:
-    """What an error of the client is here."""
-    said = str(error)
+    """Translate an error of the Redis client."""
+    text = str(error)
     if isinstance(error, AuthenticationError):
-        return Refused(f"Redis lets nobody in: {said}", hint="Check the user and the password.")
-    passing = isinstance(error, _KINDS) or said.partition(" ")[0] in _WORDS
+        return CommandError(
+            f"Redis refuses the login: {text}", hint="Check the user and the password."
+        )
+    passing = isinstance(error, _TRANSIENT) or text.partition(" ")[0] in _TRANSIENT_CODES
     if passing or not isinstance(error, ResponseError):
-        return Lost(f"{type(error).__name__}: {said}")
-    return Refused(f"Redis refuses: {said}")
+        return ConnectionLost(f"{type(error).__name__}: {text}")
+    return CommandError(f"Redis refuses: {text}")
 
 
 async def opened(connect: Connect) -> AbstractConnection:
-    """A new connection that knows the scripts. Lost or Refused."""
+    """Open a connection that knows the scripts. ConnectionLost or CommandError."""
     connection = connect()
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
@@ -74,34 +76,36 @@ async def opened(connect: Connect) -> AbstractConnection:
             await connection.read_response()
     except (RedisError, OSError) as error:
         await connection.disconnect(nowait=True)
-        raise _told(error) from error
+        raise _translate(error) from error
     return connection
 
 
-def _told(error: Exception) -> Exception:
-    return refusal(error) if isinstance(error, RedisError) else Lost(str(error))
+def _translate(error: Exception) -> Exception:
+    return refusal(error) if isinstance(error, RedisError) else ConnectionLost(str(error))
 
 
-class Lane:
-    """Commands to one server, in order. `gather`: seconds between two trips, `replicas`: how many
-    must have what was written.
+class BatchingConnection:
+    """Sends commands to one server, in order.
+
+    `batch_window`: seconds between two round trips; `replicas`: how many must have a write.
     """
 
-    def __init__(self, connect: Connect, gather: float = 0.0, replicas: int = 0) -> None:
-        self._connect, self._gather, self._replicas = connect, gather, replicas
+    def __init__(self, connect: Connect, batch_window: float = 0.0, replicas: int = 0) -> None:
+        self._connect, self._batch_window, self._replicas = connect, batch_window, replicas
         self._next_trip = 0.0
         self._connection: AbstractConnection | None = None
         self._queue: list[tuple[bytes, asyncio.Future[Any]]] = []
         self._running: asyncio.Task[None] | None = None
-        self.trips = 0
+        self.round_trips = 0
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
-        """What a script answers. Lost or Refused."""
+        """Run a script. ConnectionLost or CommandError."""
         return await self.do("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
     async def do(self, *command: bytes | str | float) -> Any:
-        """What Redis answers. Lost or Refused; StoreError for what can't be said to it, at once:
-        others share the trip.
+        """Send a command. ConnectionLost or CommandError.
+
+        StoreError for what can't be encoded, at once: others share the round trip.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.append((packed(command), future))
@@ -110,10 +114,10 @@ class Lane:
         return await future
 
     async def close(self) -> None:
-        """Answer what was asked, and hang up."""
+        """Answer all calls, and disconnect."""
         if self._running is not None:
             await asyncio.gather(self._running, return_exceptions=True)
-        await self._hang_up()
+        await self._disconnect()
 
     async def _run(self) -> None:
         try:
@@ -122,15 +126,15 @@ class Lane:
                 if (pause := self._next_trip - loop.time()) > 0:
                     await asyncio.sleep(pause)
                 await self._trip(self._next())
-                self._next_trip = loop.time() + self._gather
+                self._next_trip = loop.time() + self._batch_window
         finally:
             self._running = None
 
     def _next(self) -> list[tuple[bytes, asyncio.Future[Any]]]:
-        """What goes out together."""
+        """Return the commands that go out together."""
         size = count = 0
         for command, _ in self._queue:
-            if size > _ROOM:
+            if size > _BATCH_BYTES:
                 break
             count += 1
             size += len(command)
@@ -141,12 +145,12 @@ class Lane:
         waiting = [future for _, future in calls]
         try:
             replies = await self._exchange([command for command, _ in calls])
-        except (Lost, Refused) as error:
-            await self._hang_up()
+        except (ConnectionLost, CommandError) as error:
+            await self._disconnect()
             _settle(waiting, [error] * len(waiting))
         except BaseException:
-            await self._hang_up()
-            _settle(waiting, [Lost("the store is being closed")] * len(waiting))
+            await self._disconnect()
+            _settle(waiting, [ConnectionLost("the store is being closed")] * len(waiting))
             raise
         else:
             _settle(waiting, replies)
@@ -154,25 +158,25 @@ class Lane:
     async def _exchange(self, commands: list[bytes]) -> list[Any]:
         asked = [*commands]
         if self._replicas:
-            asked.append(packed(("WAIT", self._replicas, int(_SECONDS * 500))))
+            asked.append(packed(("WAIT", self._replicas, int(_REPLY_TIMEOUT * 500))))
         try:
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(_REPLY_TIMEOUT):
                 replies = await self._answers(asked)
         except (RedisError, OSError) as error:  # a timeout is an OSError
-            raise _told(error) from error
-        self.trips += 1
-        if any(isinstance(reply, Lost) for reply in replies):
-            await self._hang_up()  # whatever it was, a new connection finds out
+            raise _translate(error) from error
+        self.round_trips += 1
+        if any(isinstance(reply, ConnectionLost) for reply in replies):
+            await self._disconnect()  # a new connection finds out what it was
         if self._replicas:
             self._check_replicas(replies.pop())
         return replies
 
     def _check_replicas(self, have: int | Exception) -> None:
-        """What WAIT has answered. Lost or Refused."""
+        """Check the answer to WAIT. ConnectionLost or CommandError."""
         if isinstance(have, Exception):
             raise have
         if have < self._replicas:
-            raise Lost(f"{have} of {self._replicas} replicas have it")
+            raise ConnectionLost(f"{have} of {self._replicas} replicas have it")
 
     async def _answers(self, commands: list[bytes]) -> list[Any]:
         if self._connection is None:
@@ -181,7 +185,7 @@ class Lane:
         await connection.send_packed_command(b"".join(commands))
         return [await _reply(connection) for _ in commands]
 
-    async def _hang_up(self) -> None:
+    async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(RedisError, OSError):
@@ -189,8 +193,9 @@ class Lane:
 
 
 def packed(command: Sequence[bytes | str | float]) -> bytes:
-    """A command as Redis reads it (RESP, an array of bulk strings). The client's own way allows
-    for more kinds of words, and takes three times as long.
+    """Encode a command (RESP, an array of bulk strings).
+
+    The client's own encoder allows for more kinds of words, and takes three times as long.
     """
     pieces = [b"*%d\r\n" % len(command)]
     for word in command:
@@ -200,7 +205,7 @@ def packed(command: Sequence[bytes | str | float]) -> bytes:
 
 
 async def _reply(connection: AbstractConnection) -> Any:
-    """One answer; a refusal is an answer, too."""
+    """Read one answer; a refusal is an answer, too."""
     try:
         return await connection.read_response()
     except ResponseError as error:
@@ -210,7 +215,7 @@ async def _reply(connection: AbstractConnection) -> Any:
 def _settle(futures: list[asyncio.Future[Any]], replies: list[Any]) -> None:
     for future, reply in zip(futures, replies, strict=True):
         if future.done():
-            continue  # whoever asked has left
+            continue  # its caller was cancelled
         if isinstance(reply, Exception):
             future.set_exception(reply)
         else:

@@ -1,4 +1,4 @@
-"""What this process has appended lately, so that it can be brought back.
+"""The records that this process has appended lately, so that it can write them again.
 
 A Redis that fails over to a replica, or comes back from a disk that was a second behind, has lost
 the last records of a stream whose producer lives. The fence says that nobody else has written
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from unbroken.stores.base import Offset
 
-KEPT = 16 << 10
-"""Bytes a stream: two seconds of a fast answer. Its followers' window holds the same objects."""
+KEPT_BYTES = 16 << 10
+"""Of a stream: two seconds of a fast answer. Its followers' window holds the same objects."""
 
-STREAMS = 100_000
+MAX_STREAMS = 100_000
 
 
 class _Tail:
@@ -30,34 +30,34 @@ class _Tail:
     def add(self, records: Sequence[bytes]) -> None:
         self.records += records
         self.size += sum(map(len, records))
-        if self.size > KEPT:
+        if self.size > KEPT_BYTES:
             half = len(self.records) // 2 + 1
             self.size -= sum(map(len, self.records[:half]))
             self.start, self.records = self.start + half, self.records[half:]
 
 
-class Sent:
-    """The ends of all streams that are written here."""
+class ReplayBuffer:
+    """The ends of all streams that this process writes."""
 
     def __init__(self) -> None:
         self._tails: OrderedDict[str, _Tail] = OrderedDict()
 
-    def note(self, stream: str, fence: int, at: Offset, records: Sequence[bytes]) -> None:
-        """These are stored behind `at`."""
+    def record(self, stream: str, fence: int, at: Offset, records: Sequence[bytes]) -> None:
+        """Keep records that are stored behind `at`."""
         tail = self._tails.get(stream)
         if tail is None or (tail.fence, tail.end) != (fence, at):
             tail = self._tails[stream] = _Tail(fence, at)
-            if len(self._tails) > STREAMS:
+            if len(self._tails) > MAX_STREAMS:
                 self._tails.popitem(last=False)
         tail.add(records)
 
-    def between(self, stream: str, fence: int, first: Offset, last: Offset) -> list[bytes] | None:
-        """The records behind `first` up to `last`; None if they are not all known."""
+    def slice(self, stream: str, fence: int, first: Offset, last: Offset) -> list[bytes] | None:
+        """Return the records behind `first` up to `last`; None if they are not all known."""
         tail = self._tails.get(stream)
         if tail is None or (tail.fence, tail.end) != (fence, last) or first < tail.start:
             return None
         return tail.records[first - tail.start :]
 
     def drop(self, stream: str) -> None:
-        """Its producer is not here any more."""
+        """Forget a stream: its producer is not here any more."""
         self._tails.pop(stream, None)

@@ -1,4 +1,4 @@
-"""What the scripts answer, in the words of the contract."""
+"""Reading what the scripts answer."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from unbroken.errors import OffsetConflict, OffsetUnknown, StoreError, StreamClosed, StreamMissing
+from unbroken.stores.base import End, NewStream, Page, Record, StreamInfo
 from unbroken.stores.redis.watch import Head
-from unbroken.stores.base import End, Lease, NewStream, Page, Record, StreamInfo
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
-    """What is given at a stream's creation and never changes."""
+    """The part of a stream that is given at its creation and never changes."""
 
     owner: str
     key: str
@@ -23,12 +23,12 @@ _decode = msgspec.msgpack.Decoder(Meta).decode
 
 
 def meta_to(new: NewStream) -> bytes:
-    """As it is kept."""
+    """Encode it as it is kept."""
     return _encode(Meta(new.owner, new.key, new.labels))
 
 
 class Row(NamedTuple):
-    """A stream as `info` shows it, and what only the store needs."""
+    """A stream as `info` returns it, and what only the store needs."""
 
     info: StreamInfo
     number: int
@@ -45,7 +45,7 @@ _WRONG: dict[bytes, tuple[type[StoreError], str]] = {
 
 
 def check(stream: str, answer: list[Any], asked: object = None) -> list[Any]:
-    """The answer, or what it says is wrong; `asked` is the offset or fence that was asked for."""
+    """Return an answer, or raise what it says; `asked` is the offset or fence of the call."""
     if answer[0] not in _WRONG:
         return answer
     error, words = _WRONG[answer[0]]
@@ -53,10 +53,8 @@ def check(stream: str, answer: list[Any], asked: object = None) -> list[Any]:
 
 
 def row_of(stream: str, fields: Sequence[Any]) -> Row:
-    """From the fields of `known` in the scripts."""
-    tail, size, fence, expires, created, changed, number, producer, cancelled, state, ml, kept = (
-        fields
-    )
+    """Read the fields of `known` in the scripts."""
+    tail, size, fence, created, changed, number, producer, cancelled, state, ml, kept = fields
     length = int(ml)
     meta = _decode(kept[:length])
     info = StreamInfo(
@@ -71,19 +69,18 @@ def row_of(stream: str, fields: Sequence[Any]) -> Row:
         cancelled=cancelled is not None,
         producer=producer.decode(),
         fence=int(fence),
-        expires=float(expires),
     )
     return Row(info, int(number), meta.key)
 
 
-def lease_of(stream: str, producer: str, answer: Sequence[Any]) -> Lease:
-    """From what `acquire` and `renew` answer."""
-    _, fence, expires, tail, cancelled = answer
-    return Lease(stream, producer, int(fence), float(expires), int(tail), cancelled=bool(cancelled))
+def pairs_of(flat: Sequence[bytes]) -> list[tuple[str, str]]:
+    """Read members with their scores, which come first here."""
+    pairs = zip(flat[1::2], flat[::2], strict=True)
+    return [(score.decode(), member.decode()) for score, member in pairs]
 
 
 def page_of(stream: str, after: int, answer: Sequence[Any]) -> Page:
-    """From what `read` answers. StoreError if Redis has dropped records out of the middle."""
+    """Read a page. StoreError if Redis has dropped records out of the middle."""
     _, tail, state, final, entries = answer
     records = [Record(int(id.partition(b"-")[0]), fields[1]) for id, fields in entries]
     following = after + len(records)
@@ -98,12 +95,12 @@ def page_of(stream: str, after: int, answer: Sequence[Any]) -> Page:
 
 
 def head_of(answer: Sequence[Any]) -> Head | None:
-    """From what `head` answers."""
+    """Read a head; None if the stream does not exist."""
     if answer[0] != b"ok":
         return None
-    _, tail, state, final, cancelled, seen, last = answer
+    _, tail, state, final, seen, last = answer
     end = None if state is None else End(state.decode(), final)
-    return Head(int(tail), end, bool(cancelled), _fence(seen), _fence(last))
+    return Head(int(tail), end, _fence(seen), _fence(last))
 
 
 def _fence(id: bytes) -> int | None:

@@ -1,10 +1,4 @@
-"""The SQLite file: its tables, its settings, and what its errors mean here.
-
-Records are one plain rowid table, appended at its end, with a small index: a table clustered by
-stream would touch one page a stream in each commit (measured: more than twice the time). A row
-is what one `append` brought: its records joined, their sizes beside them, the offset behind the
-last one and the bytes of the stream up to there, so that neither tail nor size is stored twice.
-"""
+"""Opening the SQLite file, its settings, and the translation of its errors."""
 
 import os
 import sqlite3
@@ -17,48 +11,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from unbroken.errors import StoreError
+from unbroken.stores.sqlite.migrations import MIGRATIONS, migrate
 
 APPLICATION = 0x756E6272  # "unbr", so that another program's file is not taken for ours
 WAL_PAGES = 4000  # 16 MB: a stream's page of the index is written back once, not at each commit
 
-# One script a version of the file; what is released is never changed, only added to.
-MIGRATIONS = (
-    """
-    CREATE TABLE streams (
-        num INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        key TEXT,
-        labels TEXT NOT NULL,
-        created REAL NOT NULL,
-        changed REAL NOT NULL,
-        producer TEXT NOT NULL DEFAULT '',
-        fence INTEGER NOT NULL DEFAULT 0,
-        expires REAL NOT NULL DEFAULT 0,
-        cancelled INTEGER NOT NULL DEFAULT 0,
-        state TEXT,
-        final BLOB,
-        size INTEGER
-    );
-    CREATE UNIQUE INDEX streams_key ON streams(owner, key) WHERE key IS NOT NULL;
-    CREATE INDEX streams_owner ON streams(owner);
-    CREATE INDEX streams_open ON streams(expires) WHERE state IS NULL;
-    CREATE INDEX streams_closed ON streams(changed) WHERE state IS NOT NULL;
-    CREATE TABLE records (
-        stream INTEGER NOT NULL,
-        last INTEGER NOT NULL,
-        total INTEGER NOT NULL,
-        sizes BLOB,
-        data BLOB NOT NULL
-    );
-    CREATE UNIQUE INDEX records_of ON records(stream, last);
-    """,
-    "ALTER TABLE streams ADD COLUMN attended REAL NOT NULL DEFAULT 0",
-)
-
 
 class Settings(Struct, frozen=True):
-    """How the file is used; see `sqlite.SqliteStore`."""
+    """How the file is used; see `SqliteStore`."""
 
     path: str
     synchronous: str = "full"
@@ -66,11 +26,11 @@ class Settings(Struct, frozen=True):
 
 
 @contextmanager
-def told(settings: Settings) -> Iterator[None]:
-    """The one place where sqlite3's errors become ours.
+def translate_errors(settings: Settings) -> Iterator[None]:
+    """Turn sqlite3's errors into StoreError: the one place for that.
 
-    TypeError and ValueError are what it says to values that no column takes, such as text with
-    half a surrogate pair.
+    It raises TypeError and ValueError for values that no column takes, such as text with half a
+    surrogate pair.
     """
     try:
         yield
@@ -79,7 +39,7 @@ def told(settings: Settings) -> Iterator[None]:
 
 
 def _advice(error: Exception) -> str:
-    """What to do about it, where that is known."""
+    """Return what to do about an error, where that is known."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return {
         sqlite3.SQLITE_BUSY: "Another process holds the file for too long.",
@@ -91,7 +51,7 @@ def _advice(error: Exception) -> str:
 
 
 def connect(settings: Settings, *, reader: bool = False) -> sqlite3.Connection:
-    """A connection that any one thread may use, with every transaction begun by hand."""
+    """Open a connection that any one thread may use; its transactions are explicit."""
     database = sqlite3.connect(
         settings.path, timeout=settings.busy, isolation_level=None, check_same_thread=False
     )
@@ -102,9 +62,9 @@ def connect(settings: Settings, *, reader: bool = False) -> sqlite3.Connection:
     return database
 
 
-def prepare(settings: Settings) -> sqlite3.Connection:
+def open_database(settings: Settings) -> sqlite3.Connection:
     """Make the file if there is none, bring it to the newest version, and connect to it."""
-    with told(settings):
+    with translate_errors(settings):
         _touch(settings)
         database = connect(settings)
         try:
@@ -118,7 +78,7 @@ def prepare(settings: Settings) -> sqlite3.Connection:
 
 
 def _touch(settings: Settings) -> None:
-    """Prompts are nobody else's business: SQLite gives its other files the mode of the first.
+    """Make the file with mode 0600; SQLite gives the same mode to its other files.
 
     The new file is not opened under its own name: closing it would end the locks that another
     store in this process may have on it already (sqlite.org/howtocorrupt.html, section 2.2).
@@ -142,7 +102,7 @@ def _version(database: sqlite3.Connection) -> int:
 
 
 def _check(database: sqlite3.Connection, settings: Settings) -> None:
-    """Leave alone what is not ours or is newer than we are.
+    """StoreError for a file that is not ours, or is newer than this program.
 
     In this order: a file that is used by now was signed in the same transaction.
     """
@@ -153,13 +113,14 @@ def _check(database: sqlite3.Connection, settings: Settings) -> None:
     version = _version(database)
     if version > len(MIGRATIONS):
         raise StoreError(
-            f"{settings.path} has version {version}; this program knows {len(MIGRATIONS)}",
+            f"{settings.path} was written by a newer unbroken: it has version {version}, this one"
+            f" reads {len(MIGRATIONS)}",
             hint="Upgrade unbroken, or name another file.",
         )
 
 
 def _use_wal(database: sqlite3.Connection, settings: Settings) -> None:
-    """Once set it stays; setting it asks for the file alone, and does not wait for it itself."""
+    """Set the journal mode, which stays. SQLite does not wait for the lock that this needs."""
     deadline = time.monotonic() + settings.busy
     mode = ""
     while mode != "wal":
@@ -171,12 +132,10 @@ def _use_wal(database: sqlite3.Connection, settings: Settings) -> None:
 
 
 def _migrate(database: sqlite3.Connection, settings: Settings) -> None:
-    """Several processes may start at once: the first does it, the others find it done."""
+    """Migrate the file. Of several processes that start at once the first does it."""
     database.execute("BEGIN IMMEDIATE")
     _check(database, settings)
-    for script in MIGRATIONS[_version(database) :]:
-        for statement in script.split(";"):
-            database.execute(statement)
+    migrate(database, _version(database))
     database.execute(f"PRAGMA application_id = {APPLICATION}")
     database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     database.execute("COMMIT")

@@ -24,12 +24,6 @@ from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from unbroken.errors import ConfigurationError, StoreError
-from unbroken.stores.sqlite import rows
-from unbroken.stores.sqlite.file import Settings, connect, prepare, told
-from unbroken.stores.sqlite.log import Log, News
-from unbroken.stores.sqlite.watch import Watch, Watches
-from unbroken.stores.sqlite.writer import LOOK, Op, Writer
-from unbroken.stores.notify import Notifier
 from unbroken.stores.base import (
     BEGINNING,
     EVERYTHING,
@@ -38,17 +32,25 @@ from unbroken.stores.base import (
     Created,
     End,
     Found,
+    Heartbeat,
     Lease,
     NewStream,
     Offset,
     Page,
+    Pruned,
     Search,
     StreamInfo,
 )
-from unbroken.stores.registry import shown
+from unbroken.stores.counters import Charge, Window
+from unbroken.stores.registry import redacted
+from unbroken.stores.sqlite import processes, rows
+from unbroken.stores.sqlite.file import Settings, connect, open_database, translate_errors
+from unbroken.stores.sqlite.log import Change, Log
+from unbroken.stores.sqlite.watch import Watch, Watches
+from unbroken.stores.sqlite.writer import POLL_ACTIVE, Operation, Writer
 
 _READERS = 2  # threads that read; a reader never waits for the writer
-_LINGER = 1.0  # seconds that others' writes are looked for after the last wait
+_LINGER = 1.0  # seconds for which others' writes are polled after the last wait
 T = TypeVar("T")
 
 
@@ -75,23 +77,26 @@ class SqliteStore:
         self._refreshing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        database = self._database = await asyncio.to_thread(prepare, self._settings)
+        database = self._database = await asyncio.to_thread(open_database, self._settings)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, "unbroken-reader")
+        # Searches have a thread of their own: other reads never wait for them.
+        self._searcher = ThreadPoolExecutor(1, "unbroken-searcher")
         log = Log(database, self._clock)
         self._writer = Writer(log, self._settings, self._window, self._settled)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Commit what was asked for, wake who waits, and leave the file in good order."""
+        """Commit what was asked for, wake all waiters, and close the file."""
         writer, database = self._open, self._database
         await writer.stop()
         self._writer = None
         self._watches.fail()
         if self._refreshing is not None:
             await self._refreshing
-        await asyncio.to_thread(self._readers.shutdown)
+        for executor in (self._readers, self._searcher):
+            await asyncio.to_thread(executor.shutdown)
         for connection in [*self._connections, database]:
             assert connection is not None
             await asyncio.to_thread(connection.close)
@@ -109,84 +114,96 @@ class SqliteStore:
         new: NewStream,
         records: Sequence[bytes] = (),
         producer: str = "",
-        seconds: float = 0.0,
+        charges: Sequence[Charge] = (),
     ) -> Created:
-        return await self._open.do(lambda log: log.create(new, records, producer, seconds))
+        return await self._open.do(lambda log: log.create(new, records, producer, charges))
 
     async def append(
+        self, stream: str, records: Sequence[bytes], at: Offset, fence: int = 0
+    ) -> Ack:
+        return await self._open.do(lambda log: log.append(stream, records, at, fence))
+
+    async def close(
         self,
         stream: str,
-        records: Sequence[bytes],
+        end: End,
         at: Offset,
         fence: int = 0,
-        end: End | None = None,
+        records: Sequence[bytes] = (),
+        charges: Sequence[Charge] = (),
     ) -> Ack:
-        return await self._open.do(lambda log: log.append(stream, records, at, fence, end))
-
-    async def close(self, stream: str, end: End, at: Offset, fence: int = 0) -> Ack:
-        return await self._open.do(lambda log: log.append(stream, (), at, fence, end))
+        return await self._open.do(lambda log: log.close(stream, end, at, fence, records, charges))
 
     async def delete(self, stream: str) -> None:
-        await self._open.do(lambda log: log.delete(stream))
+        num = await self._open.do(lambda log: log.delete(stream))
+        left = 0 if num is None else 1
+        while left:  # other writes go in between
+            left = await self._open.do(lambda log: log.delete_records(num or 0))
 
     async def cancel(self, stream: str) -> bool:
         return await self._open.do(lambda log: log.cancel(stream))
 
-    async def attend(self, stream: str, seconds: float) -> None:
-        await self._open.do(lambda log: log.attend(stream, seconds))
+    async def heartbeat(self, process: str, seconds: float) -> Heartbeat:
+        return await self._open.do(lambda log: processes.heartbeat(log, process, seconds))
 
-    async def acquire(self, stream: str, producer: str, seconds: float) -> Lease | None:
-        return await self._open.do(lambda log: log.acquire(stream, producer, seconds))
+    async def adopt(self, process: str, limit: int = 20) -> list[Lease]:
+        now = self._clock()
+        if not await self._ask(lambda database: rows.any_orphan(database, now)):
+            return []
+        return await self._open.do(lambda log: processes.adopt(log, process, limit))
 
-    async def renew(self, lease: Lease, seconds: float) -> Lease:
-        return await self._open.do(lambda log: log.renew(lease, seconds))
+    async def release_all(self, process: str) -> int:
+        return await self._open.do(lambda log: processes.release_all(log, process))
 
-    async def release(self, lease: Lease) -> None:
-        await self._open.do(lambda log: log.release(lease))
+    async def claim(self, name: str, process: str, seconds: float) -> bool:
+        return await self._open.do(lambda log: processes.claim(log, name, process, seconds))
 
-    async def prune(self, age: float | None = None, size: int | None = None) -> int:
-        count = 0
-        if age is not None:
-            count += await self._in_pieces(lambda log: log.prune_age(age))
-        if size is not None:
-            count += await self._in_pieces(lambda log: log.prune_size(size))
-        return count
+    async def announce_readers(self, streams: Sequence[str], seconds: float) -> None:
+        some = [*streams]
+        await self._open.do(lambda log: processes.announce_readers(log, some, seconds))
 
-    async def _in_pieces(self, work: Callable[[Log], int]) -> int:
-        """Until nothing is left to do; the producers' appends go in between."""
-        total = 0
-        while count := await self._open.do(work):
-            total += count
-        return total
+    async def charge(self, charges: Sequence[Charge]) -> None:
+        await self._open.do(lambda log: log.charge(charges))
+
+    async def prune(self, age: float | None = None, size: int | None = None) -> Pruned:
+        return await self._open.do(lambda log: processes.prune(log, age, size))
+
+    async def ping(self) -> None:
+        await self._open.do(processes.ping)
 
     # Reading: recent records from memory, everything else by a thread of its own.
 
-    async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+    async def _ask(
+        self,
+        query: Callable[[sqlite3.Connection], T],
+        executor: ThreadPoolExecutor | None = None,
+    ) -> T:
         self._open  # noqa: B018 (raises if it is closed)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._readers, self._answer, question
-        )
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(executor or self._readers, self._answer, query)
 
-    def _answer(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        with told(self._settings):
+    def _answer(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        with translate_errors(self._settings):
             if not hasattr(self._local, "database"):
                 self._local.database = connect(self._settings, reader=True)
                 self._connections.append(self._local.database)
-            return question(self._local.database)
+            return query(self._local.database)
 
     async def info(self, stream: str) -> StreamInfo:
         return await self._ask(lambda database: rows.info(database, stream))
 
     async def find(self, owner: str | None, search: Search = EVERYTHING, /) -> Found:
-        return await self._ask(lambda database: rows.find(database, owner, search))
+        return await self._ask(lambda database: rows.find(database, owner, search), self._searcher)
 
-    async def attended(self, stream: str) -> float:
+    async def reader_leases(self, streams: Sequence[str]) -> dict[str, float]:
         now = self._clock()
-        return await self._ask(lambda database: rows.attended(database, stream, now))
+        return await self._ask(lambda database: rows.reader_leases(database, streams, now))
 
-    async def orphans(self, limit: int = 100) -> list[StreamInfo]:
+    async def usage(self, counters: Sequence[str], window: Window = "day") -> list[dict[str, int]]:
         now = self._clock()
-        return await self._ask(lambda database: rows.orphans(database, now, limit))
+        return await self._ask(
+            lambda database: [rows.usage(database, name, window, now) for name in counters]
+        )
 
     async def read(self, stream: str, after: Offset = BEGINNING, limit: int = 1000) -> Page:
         watch = self._watches.get(stream)
@@ -199,40 +216,17 @@ class SqliteStore:
     # Waiting.
 
     async def wait(self, stream: str, after: Offset, seconds: float) -> bool:
-        with self._watches.pinned(stream) as watch:
-
-            def reached() -> bool:
-                return watch.tail > after or watch.end is not None
-
-            return await self._until(stream, watch, watch.followers, reached, seconds)
-
-    async def cancelled(self, stream: str, seconds: float) -> bool:
-        with self._watches.pinned(stream) as watch:
-
-            def reached() -> bool:
-                return watch.cancelled or watch.end is not None
-
-            await self._until(stream, watch, watch.stoppers, reached, seconds)
-            return watch.cancelled
-
-    async def _until(
-        self,
-        stream: str,
-        watch: Watch,
-        waiters: Notifier,
-        reached: Callable[[], bool],
-        seconds: float,
-    ) -> bool:
-        """Wait until the watch knows it. Being woken does not say so: news may be old news."""
-        deadline = time.monotonic() + seconds
-        await self._know(stream, watch, seconds)
-        while not reached() and (left := deadline - time.monotonic()) > 0:
-            await waiters.wait(left)
-            await self._know(stream, watch, left)
-        return reached()
+        """Wait until the watch knows of more. A wake-up alone does not mean that it does."""
+        with self._watches.acquire(stream) as watch:
+            deadline = time.monotonic() + seconds
+            await self._know(stream, watch, seconds)
+            while not _has_more(watch, after) and (left := deadline - time.monotonic()) > 0:
+                await watch.followers.wait(left)
+                await self._know(stream, watch, left)
+            return _has_more(watch, after)
 
     async def _know(self, stream: str, watch: Watch, seconds: float) -> None:
-        """Bring a pinned watch up to date: at once if nothing is known, else with all others."""
+        """Bring a watch up to date: at once if nothing is known, else together with all others."""
         self._open.watch(seconds + _LINGER)
         if watch.generation < 0 and not watch.gone:
             await self._catch_up([stream])
@@ -246,11 +240,16 @@ class SqliteStore:
         heads = await self._ask(lambda database: rows.heads(database, streams))
         self._watches.catch_up(generation, heads, streams)
 
-    def _settled(self, ops: Sequence[Op[Any]], news: dict[str, News], foreign: bool) -> None:  # noqa: FBT001
-        """In the event loop, after a commit or a look around."""
-        for op in ops:
-            op.settle()
-        self._watches.hear(news)
+    def _settled(
+        self,
+        operations: Sequence[Operation[Any]],
+        changes: dict[str, Change],
+        foreign: bool,  # noqa: FBT001
+    ) -> None:
+        """In the event loop, after a commit or a poll."""
+        for op in operations:
+            op.resolve()
+        self._watches.hear(changes)
         if foreign:
             self._watches.generation += 1
             self._refresh_soon()
@@ -261,28 +260,32 @@ class SqliteStore:
             self._refreshing = asyncio.ensure_future(self._refresh())
 
     async def _refresh(self) -> None:
-        """Tell those who wait what others wrote; again, but not at once, if they go on writing."""
+        """Read what others wrote for all waiters; again, with pauses, while others write."""
         try:
             while self._stale and self._writer is not None:
                 self._stale = False
                 if streams := self._watches.stale():
                     await self._catch_up(streams)
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(POLL_ACTIVE)
         except StoreError:
-            self._watches.fail()  # each asks for itself and hears what it is
+            self._watches.fail()  # each waiter asks for itself, and gets the error
         finally:
             self._refreshing = None
 
 
+def _has_more(watch: Watch, after: Offset) -> bool:
+    return watch.tail > after or watch.end is not None
+
+
 def from_url(url: str) -> SqliteStore:
-    """`sqlite:///relative.db`, `sqlite:////absolute.db`; `?synchronous=normal`."""
+    """Open `sqlite:///relative.db`, `sqlite:////absolute.db`; `?synchronous=normal`."""
     parts = urlsplit(url)
     settings = dict(parse_qsl(parts.query, keep_blank_values=True))
     synchronous = settings.pop("synchronous", "full")
     path = unquote(parts.path.removeprefix("/"))
     if settings or parts.netloc or not path:
         raise ConfigurationError(
-            f"{shown(url)!r} can't be read",
+            f"{redacted(url)!r} can't be read",
             hint="Write sqlite:///relative.db or sqlite:////absolute.db.",
         )
     return SqliteStore(path, synchronous)

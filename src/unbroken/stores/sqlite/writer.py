@@ -2,11 +2,11 @@
 
 A commit costs the same for one append as for a hundred, so appends wait for each other: the
 first after a pause is committed at once, and the next commit begins no sooner than `window`
-seconds after the last. The callers are told when the commit stands.
+seconds after the last. Callers get their result when the commit stands.
 
-Between commits, as long as somebody waits for a stream, it looks every few milliseconds whether
-another process has written: SQLite keeps a counter for that in shared memory, and asking costs
-3 microseconds (docs/adr/0007-sqlite.md compares it with other ways to be woken).
+Between commits, as long as a stream has followers, the writer polls every few milliseconds whether
+another process has written: SQLite keeps a counter for that in shared memory, and reading it costs
+3 microseconds (docs/adr/0007-sqlite.md compares it with other ways).
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from unbroken.errors import StoreError
-from unbroken.stores.sqlite.file import Settings, told
-from unbroken.stores.sqlite.log import Log, News
+from unbroken.stores.sqlite.file import Settings, translate_errors
+from unbroken.stores.sqlite.log import Change, Log
 
-LOOK = 0.005  # seconds between two looks at what others wrote, if they did lately
-SELDOM = 0.02  # if they did not: most files have one process
-LATELY = 30.0
-RECENTLY = 0.1  # seconds for which a look counts: longer, and the thread is held up
+POLL_ACTIVE = 0.005  # seconds between two polls, if others wrote within ACTIVE_WINDOW
+POLL_IDLE = 0.02  # if they did not: most files have one process
+ACTIVE_WINDOW = 30.0
+FRESH = 0.1  # seconds for which a poll counts: longer, and the thread is held up
 T = TypeVar("T")
 
 
-class Op(Generic[T]):
-    """Something to do within a transaction, and the future of whoever wants it done."""
+class Operation(Generic[T]):
+    """A piece of work within a transaction, and the future of its caller."""
 
     __slots__ = ("error", "future", "result", "work")
 
@@ -40,15 +40,15 @@ class Op(Generic[T]):
         self.error: StoreError | None = None
 
     def run(self, log: Log) -> None:
-        """Do it. What is refused is no fault of the transaction: it has changed nothing."""
+        """Do the work. A refusal is no fault of the transaction: it has changed nothing."""
         self.error = None
         try:
             self.result = self.work(log)
         except StoreError as error:
             self.error = error
 
-    def settle(self) -> None:
-        """In the event loop: tell the caller, unless it has left."""
+    def resolve(self) -> None:
+        """Give the caller its result, in the event loop."""
         if self.future.done():
             return
         if self.error is not None:
@@ -57,11 +57,11 @@ class Op(Generic[T]):
             self.future.set_result(self.result)  # type: ignore[arg-type]
 
 
-Settled = Callable[[Sequence[Op[Any]], dict[str, News], bool], None]
+Settled = Callable[[Sequence[Operation[Any]], dict[str, Change], bool], None]
 
 
 class Writer:
-    """The thread. `settled` is called in the event loop: what was done, and whether others wrote.
+    """The thread. `settled` is called in the event loop with what was done, and if others wrote.
 
     Its queue is bounded by its callers: each waits for its own append.
     """
@@ -72,8 +72,8 @@ class Writer:
         self._window = window
         self._settled = settled
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Op[Any] | None] = queue.SimpleQueue()
-        self._under_way: list[Op[Any]] = []
+        self._queue: queue.SimpleQueue[Operation[Any] | None] = queue.SimpleQueue()
+        self._under_way: list[Operation[Any]] = []
         self._next = 0.0
         self._watched = self._looked = 0.0
         self._foreign = time.monotonic()
@@ -82,15 +82,15 @@ class Writer:
         self._thread.start()
 
     async def do(self, work: Callable[[Log], T]) -> T:
-        """The result of `work`, once it is committed."""
+        """Return the result of `work`, once it is committed."""
         if self._stopping:
             raise StoreError("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(Op(work, future))
+        self._queue.put(Operation(work, future))
         return await future
 
     def watch(self, seconds: float) -> None:
-        """Look for what others write, for so long."""
+        """Poll for what others write, for so long."""
         now = time.monotonic()
         asleep = now > self._watched
         self._watched = max(self._watched, now + seconds)
@@ -99,11 +99,11 @@ class Writer:
 
     @property
     def looked(self) -> bool:
-        """Whether what others had written a moment ago is known."""
-        return time.monotonic() < self._looked + RECENTLY
+        """Whether the last poll is fresh."""
+        return time.monotonic() < self._looked + FRESH
 
     async def stop(self) -> None:
-        """Finish what is asked for, then end."""
+        """Do what was asked for, then end."""
         self._stopping = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -112,7 +112,7 @@ class Writer:
         try:
             while not (self._stopping and self._queue.empty()):
                 self._step()
-        finally:  # nobody must wait for a thread that is gone
+        finally:  # no caller must wait for a thread that is gone
             self._stopping = True
             rest = self._under_way + self._drain()
             for op in rest:
@@ -120,17 +120,17 @@ class Writer:
             self._report(rest, {}, foreign=False)
 
     def _step(self) -> None:
-        ops = self._under_way = self._gather()
+        ops = self._under_way = self._next_batch()
         if ops:
             self._write(ops)
         elif self._changed():
             self._report([], {}, foreign=True)
         self._under_way = []
 
-    def _gather(self) -> list[Op[Any]]:
-        """What is to be done next; nothing, if it is time to look around."""
+    def _next_batch(self) -> list[Operation[Any]]:
+        """Return what is to be done next; nothing if it is time to poll."""
         try:
-            first = self._queue.get(timeout=self._patience())
+            first = self._queue.get(timeout=self._poll_timeout())
         except queue.Empty:
             return []
         if first is None:
@@ -138,14 +138,14 @@ class Writer:
         time.sleep(max(0.0, self._next - time.monotonic()))
         return [first, *self._drain()]
 
-    def _patience(self) -> float | None:
-        """How long to wait for work before looking around; None if nobody wants to know."""
+    def _poll_timeout(self) -> float | None:
+        """Return the seconds to wait for work before polling; None without followers."""
         now = time.monotonic()
         if now > self._watched:
             return None
-        return LOOK if now < self._foreign + LATELY else SELDOM
+        return POLL_ACTIVE if now < self._foreign + ACTIVE_WINDOW else POLL_IDLE
 
-    def _drain(self) -> list[Op[Any]]:
+    def _drain(self) -> list[Operation[Any]]:
         ops = []
         while not self._queue.empty():  # no other thread takes from it
             ops.append(self._queue.get())
@@ -153,10 +153,10 @@ class Writer:
 
     def _changed(self) -> bool:
         try:
-            with told(self._settings):
-                changed = self._log.foreign()
+            with translate_errors(self._settings):
+                changed = self._log.changed_externally()
         except StoreError:
-            changed = True  # whoever reads next hears what it is
+            changed = True  # the next read raises it
         self._note(foreign=changed)
         if changed:
             self._log.forget()
@@ -167,28 +167,28 @@ class Writer:
         if foreign:
             self._foreign = self._looked
 
-    def _write(self, ops: list[Op[Any]]) -> None:
+    def _write(self, ops: list[Operation[Any]]) -> None:
         try:
-            with told(self._settings):
+            with translate_errors(self._settings):
                 foreign = self._log.begin()
                 self._note(foreign=foreign)
         except StoreError as error:
             self._fail(ops, error)
             return
         try:
-            with told(self._settings):
+            with translate_errors(self._settings):
                 for op in ops:
                     op.run(self._log)
                 self._log.commit()
         except StoreError as error:
-            self._apart(ops, error)
+            self._retry_individually(ops, error)
             return
         self._next = time.monotonic() + self._window
-        self._report(ops, self._log.news, foreign=foreign)
+        self._report(ops, self._log.changes, foreign=foreign)
 
-    def _apart(self, ops: list[Op[Any]], error: StoreError) -> None:
-        """One of them made the transaction fail: each gets its own, so that only that one does."""
-        with told(self._settings):
+    def _retry_individually(self, ops: list[Operation[Any]], error: StoreError) -> None:
+        """Give each a transaction of its own after a failure, so that only the faulty one fails."""
+        with translate_errors(self._settings):
             self._log.rollback()
         if len(ops) == 1:
             self._fail(ops, error)
@@ -196,11 +196,13 @@ class Writer:
             for op in ops:
                 self._write([op])
 
-    def _fail(self, ops: list[Op[Any]], error: StoreError) -> None:
+    def _fail(self, ops: list[Operation[Any]], error: StoreError) -> None:
         for op in ops:
             op.error = error
         self._report(ops, {}, foreign=True)
 
-    def _report(self, ops: Sequence[Op[Any]], news: dict[str, News], *, foreign: bool) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
+    def _report(
+        self, ops: Sequence[Operation[Any]], news: dict[str, Change], *, foreign: bool
+    ) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and so are its callers
             self._loop.call_soon_threadsafe(self._settled, ops, news, foreign)

@@ -10,9 +10,9 @@ may follow it: waiting takes real time. No test framework is needed.
 
 from collections.abc import Awaitable, Callable
 
+from unbroken.stores.base import Factory
 from unbroken.stores.testing import counters, lists, producers, records, scale
 from unbroken.stores.testing.tools import Broken
-from unbroken.stores.base import Factory
 
 Check = Callable[[Factory], Awaitable[None]]
 

@@ -76,8 +76,8 @@ async def check_creating_counts_once_for_each_stream(factory: Factory) -> None:
             equal((await store.create(again, charges=_request(2))).fresh, False)
         equal(await store.usage(["ann"]), [{"requests": 1}])
         await store.create(NewStream("t", "ann"), charges=_request(2))
-        again = await store.create(NewStream("u", "ann", key="k"), charges=_request(2))
-        equal((again.fresh, again.stream.id), (False, "s"))  # a repeat is none of the quota's
+        repeat = await store.create(NewStream("u", "ann", key="k"), charges=_request(2))
+        equal((repeat.fresh, repeat.stream.id), (False, "s"))  # the quota has no say in a repeat
 
 
 async def check_a_refused_stream_does_not_exist(factory: Factory) -> None:

@@ -1,5 +1,7 @@
 """Checks of lists, retention, and readers at other processes."""
 
+import asyncio
+
 from unbroken import errors
 from unbroken.stores.base import FIND_SCAN, PRUNE_BATCH, Ack, Factory, NewStream, Search
 from unbroken.stores.counters import Charge
@@ -7,6 +9,7 @@ from unbroken.stores.testing.tools import (
     DONE,
     Hands,
     adopt,
+    closed,
     data_of,
     equal,
     names,
@@ -74,8 +77,8 @@ async def check_a_long_list_comes_in_pages(factory: Factory) -> None:
 async def check_a_search_looks_at_a_bounded_number_of_streams(factory: Factory) -> None:
     async with factory(Hands()) as store:
         await store.create(NewStream("needle", "ann", {"title": "needle"}))
-        for _ in range(FIND_SCAN + 5):
-            await store.create(NewStream(f"s{_}", "ann"))
+        more = (store.create(NewStream(f"s{n}", "ann")) for n in range(FIND_SCAN + 5))
+        await asyncio.gather(*more)
         first = await store.find("ann", Search(text="needle"))
         equal((first.streams, first.next is not None), ([], True))
         second = await store.find("ann", Search(text="needle", before=first.next))
@@ -148,9 +151,7 @@ async def check_the_oldest_closed_are_pruned_by_size(factory: Factory) -> None:
 
 async def check_one_step_of_pruning_is_small(factory: Factory) -> None:
     async with factory(clock := Hands()) as store:
-        for number in range(PRUNE_BATCH * 2 + 1):
-            await store.create(NewStream(f"s{number}"), [b"x"])
-            await store.close(f"s{number}", DONE, 1)
+        await closed(store, PRUNE_BATCH * 2 + 1)
         clock.now += 10
         step = await store.prune(age=5)
         equal((0 < step.deleted <= PRUNE_BATCH, step.more), (True, True))
@@ -160,9 +161,7 @@ async def check_one_step_of_pruning_is_small(factory: Factory) -> None:
 
 async def check_pruning_goes_on_beside_appends(factory: Factory) -> None:
     async with factory(clock := Hands()) as store:
-        for number in range(120):
-            await store.create(NewStream(f"old{number}"), [b"x"] * 5)
-            await store.close(f"old{number}", DONE, 5)
+        await closed(store, PRUNE_BATCH * 2 + 1)
         clock.now += 100
         lease = await produce(store, "s", "p")
         more, tail = True, 0

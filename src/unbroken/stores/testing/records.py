@@ -5,17 +5,6 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from unbroken import errors
-from unbroken.stores.testing.tools import (
-    DONE,
-    SOON,
-    Broken,
-    Hands,
-    data_of,
-    equal,
-    follow,
-    refused,
-    rest,
-)
 from unbroken.stores.base import (
     PAGE_BYTES,
     Ack,
@@ -26,6 +15,17 @@ from unbroken.stores.base import (
     Offset,
     Page,
     Record,
+)
+from unbroken.stores.testing.tools import (
+    DONE,
+    SOON,
+    Broken,
+    Hands,
+    data_of,
+    equal,
+    follow,
+    refused,
+    rest,
 )
 
 # Creating

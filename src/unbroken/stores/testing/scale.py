@@ -58,10 +58,12 @@ async def check_an_append_and_an_adoption_at_once_leave_one_producer(factory: Fa
         await store.heartbeat("q", 10)
         appends = [store.append(one.stream, [b"p"], 1, one.fence) for one in old]
         adoptions = [store.adopt("q", 20) for _ in range(_MANY // 20)]
-        done = await asyncio.gather(*adoptions, *appends, return_exceptions=True)
-        new = {lease.stream: lease for some in done[: len(adoptions)] for lease in some}  # type: ignore[union-attr]
+        adopted, outcomes = await asyncio.gather(
+            asyncio.gather(*adoptions), asyncio.gather(*appends, return_exceptions=True)
+        )
+        new = {lease.stream: lease for some in adopted for lease in some}
         equal(len(new), _MANY)
-        for lease, outcome in zip(old, done[len(adoptions) :], strict=True):
+        for lease, outcome in zip(old, outcomes, strict=True):
             records = [b"q", b"p"] if new[lease.stream].tail == 2 else [b"q"]
             equal(await data_of(store, lease.stream), records)
             equal(isinstance(outcome, errors.OffsetConflict), len(records) == 1)

@@ -1,5 +1,6 @@
 """Parts that the checks share."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from unbroken import errors
@@ -82,6 +83,13 @@ async def produce(store: Store, stream: str, process: str, records: Sequence[byt
     if created.lease is None:
         raise Broken(f"{process} was given no lease of the new stream {stream!r}")
     return created.lease
+
+
+async def closed(store: Store, count: int) -> None:
+    """Create some streams of one record, and close them."""
+    streams = [f"closed{number}" for number in range(count)]
+    await asyncio.gather(*(store.create(NewStream(stream), [b"x"]) for stream in streams))
+    await asyncio.gather(*(store.close(stream, DONE, 1) for stream in streams))
 
 
 async def adopt(store: Store, process: str, limit: int = 20) -> list[Lease]:
