@@ -13,14 +13,14 @@ from unbroken.events import Usage
 from unbroken.messages import Image, Message, Request, Text, messages_from
 from unbroken.metrics.prices import quote
 from unbroken.server.estimate import cost_of, usage_of
-from unbroken.server.keys import Allowance, Caller, Keys
+from unbroken.server.auth import KeyLimits, Keys, NewKey, Principal
 from unbroken.server.usage import DAY, SPENT, UsageLedger, UsageTotals
 from unbroken.simulator.scenario import Fault, Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores import registry
 from unbroken.stores.memory import MemoryStore
 
-SMALL = Caller("key_small", "small", Allowance(requests=5))
+SMALL = Principal("key_small", "small", KeyLimits(requests=5))
 
 
 def processes(kind, folder):
@@ -174,8 +174,8 @@ def test_a_database_of_an_older_version_still_counts(tmp_path):
     """It noted in the key's own stream; that is passed over."""
 
     async def live(store, _):
-        key = await Keys(store).create("old", Allowance(requests=1))
-        caller = await Keys(store).caller(key)
+        key = await Keys(store).create(NewKey(name="old", limits=KeyLimits(requests=1)))
+        caller = await Keys(store).principal(key)
         info = await store.info(caller.owner)
         record = b'{"day":20000,"requests":1,"tokens":0,"usd":0.0}'
         await store.append(caller.owner, [record], info.tail, info.fence)

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 from ports import free_port
 
-from unbroken.stores.redis.nodes import settings_of
 from unbroken.stores.redis import RedisStore
+from unbroken.stores.redis.nodes import settings_of
 
 _numbers = itertools.count()
 

@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 from redis_server import RedisServer, ask, cut_off, fresh, listeners, program, shared_url
+from unbroken.stores._watches import IDLE
 
 from unbroken.errors import (
     ConfigurationError,
@@ -19,11 +20,10 @@ from unbroken.errors import (
     StreamMissing,
 )
 from unbroken.stores import registry
+from unbroken.stores.base import Ack, End, NewStream, Page, Record, Search
 from unbroken.stores.redis.nodes import Settings, settings_of, shards_of
 from unbroken.stores.redis.replay_buffer import KEPT, Sent
 from unbroken.stores.redis.watch import RECENT, Head, Message, Watch, message
-from unbroken.stores._watches import IDLE
-from unbroken.stores.base import Ack, End, NewStream, Page, Record, Search
 
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 DONE = End("complete")

@@ -6,14 +6,14 @@ import sqlite3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unbroken.stores._watches import IDLE
 
 from unbroken.errors import OffsetUnknown, StoreError, StreamMissing
+from unbroken.stores.base import End, NewStream, Record
+from unbroken.stores.sqlite import SqliteStore
 from unbroken.stores.sqlite.file import APPLICATION, MIGRATIONS
 from unbroken.stores.sqlite.rows import Head
 from unbroken.stores.sqlite.watch import RECENT, Watch, Watches
-from unbroken.stores._watches import IDLE
-from unbroken.stores.base import End, NewStream, Record
-from unbroken.stores.sqlite import SqliteStore
 
 
 @pytest.fixture

@@ -91,7 +91,9 @@ async def _list(keys: "Keys", _args: Namespace) -> None:
         key = principal_of(info, keys.limits)
         today = f"{used.requests} requests, {used.tokens} tokens, ${used.usd:.4f}"
         limits = ", ".join(f"{v:g} {k.replace('_', ' ')}" for k, v in key.limits.given().items())
-        rows.append((_label(key.name, admin=key.admin), limits or "none", _until(key.expires), today))
+        rows.append(
+            (_label(key.name, admin=key.admin), limits or "none", _until(key.expires), today)
+        )
     print(table(("key", "limits", "expires", "used today"), rows))
 
 

@@ -44,7 +44,7 @@ MAX_NAME = 100
 
 @ready
 class KeyLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a key may use per day (UTC), and per minute. None: no limit. `usd` needs known prices."""
+    """What a key may use per day (UTC) and per minute. None: no limit. `usd` needs known prices."""
 
     requests: int | None = None
     tokens: int | None = None
@@ -184,9 +184,7 @@ class Keys:
         found = await self._cached(owner)
         return found is not None and not (found.expires and found.expires <= time.time())
 
-    async def usage(
-        self, owners: Sequence[str], window: Window = "day"
-    ) -> list[UsageTotals]:
+    async def usage(self, owners: Sequence[str], window: Window = "day") -> list[UsageTotals]:
         """Return what each of these keys has used in the current window."""
         return await read_totals(self._store, owners, window)
 
@@ -231,10 +229,9 @@ def check_admin(principal: Principal) -> None:
     """Raise PermissionDenied unless the key is an administrator's."""
     if not principal.admin:
         raise PermissionDenied(
-            "This needs an administrator's key.",
+            "This needs an administrator's key: unbroken keys create NAME --admin",
             status=403,
             code="admin_key_required",
-            hint="Create one on the server: unbroken keys create NAME --admin",
         )
 
 

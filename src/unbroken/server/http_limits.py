@@ -1,8 +1,9 @@
 """HTTP connections with limits: the size of a head, the time for each phase, and their number.
 
-    connection ── head_timeout ──► request head ── body_timeout ──► response ── write_timeout ──► idle
-                  (also for the                                     (while the client        (keep_alive,
-                   next request)                                     reads nothing)           by uvicorn)
+    connection, or a response has ended   ── timeout_head ──►   the head is complete
+    the head is complete                  ── timeout_body ──►   the body is complete
+    the client reads nothing              ── timeout_write ──►  it reads on
+    nothing at all is under way           ── timeout_keep_alive ──► closed, by uvicorn
 
 Without them a client that sends half a request, or reads nothing, holds memory and a connection
 for ever. uvicorn bounds only the idle time between two requests.
@@ -113,7 +114,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the response is written."""
-        super().pause_writing()  # type: ignore[no-untyped-call]
+        super().pause_writing()
         if self._write_timer is None:
             wait = self.limits.timeout_write
             self._write_timer = self.loop.call_later(wait, self.transport.abort)
@@ -124,7 +125,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._write_timer.cancel()
             self._write_timer = None
         if self.flow is not None:
-            super().resume_writing()  # type: ignore[no-untyped-call]
+            super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """The parser has stopped: at invalid HTTP, or because the head is too large."""
@@ -134,7 +135,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def _awaits_head(self) -> bool:
-        return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+        return self.cycle is None or bool(self.cycle.response_complete and not self.pipeline)
 
     def _is_over_limit(self) -> bool:
         """Whether there are too many connections, in all or from this address."""
@@ -144,7 +145,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if not host or host in self.trusted or len(self.connections) <= most:
             return False
         peers = (getattr(one, "client", None) for one in self.connections)
-        return sum(peer is not None and peer[0] == host for peer in peers) > most
+        same = [peer for peer in peers if peer and peer[0] == host]
+        return len(same) > most
 
     def _start_timer(self, seconds: float) -> None:
         self._timer = self.loop.call_later(seconds, self._expire)
@@ -175,7 +177,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
 def limited(settings: Settings) -> type[LimitedHttpProtocol]:
     """Return the protocol with the limits of `settings`."""
-    hosts = settings.forwarded_allow_ips if settings.proxy_headers else []
+    hosts = settings.forwarded_allow_ips if settings.proxy_headers else ""
     proxies = ProxyHeadersMiddleware(service_unavailable, hosts).trusted_hosts
     fields: dict[str, Any] = {"limits": settings, "trusted": proxies}
     return type("LimitedHttpProtocol", (LimitedHttpProtocol,), fields)

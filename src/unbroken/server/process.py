@@ -1,9 +1,9 @@
 """The gateway as a process: uvicorn around it, signals, and an orderly shutdown.
 
-    SIGTERM, SIGINT   stop accepting, give open answers `drain` seconds, then disconnect every
-                      reader cleanly and release the leases, so that another process continues
-                      at once; a second signal exits immediately
-    SIGHUP            reload keys' limits, models, routes and certificates; open answers go on
+SIGTERM, SIGINT   stop accepting, give open answers `drain` seconds, then disconnect every
+reader cleanly and release the leases, so that another process continues
+at once; a second signal exits immediately
+SIGHUP            reload keys' limits, models, routes and certificates; open answers go on
 """
 
 import asyncio
@@ -126,9 +126,7 @@ def serve(
     Raises ConfigurationError or StoreError if the gateway can't start.
     """
     settings = (found := load()).settings
-    gateway = Gateway(
-        registry.open(settings.store), settings=settings, key_limits=found.key_limits
-    )
+    gateway = Gateway(registry.open(settings.store), settings=settings, key_limits=found.key_limits)
     gateway.guard.loopback = is_local(settings)
     gateway.keys.required = not gateway.guard.loopback
     configure_logging(settings.log)

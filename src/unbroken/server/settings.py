@@ -70,7 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ssl_keyfile: str = ""
     ssl_keyfile_password: str = ""
     proxy_headers: bool = True
-    forwarded_allow_ips: list[str] = ["127.0.0.1", "::1"]
+    forwarded_allow_ips: str = "127.0.0.1,::1"
     keep_days: float | Literal["forever"] = 30.0
     keep_bytes: int | None = None
     log: Style = "text"

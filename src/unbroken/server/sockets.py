@@ -1,4 +1,4 @@
-"""Listening sockets: bound before anything else starts, so that a taken port is reported at once."""
+"""Listening sockets, bound before anything else starts: a taken port is reported at once."""
 
 import errno
 import os

@@ -142,7 +142,7 @@ class Supervisor:
         for worker in self._workers:
             worker.process.join()
 
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Pass SIGTERM on: workers drain at the first, and exit at the second."""
         self._stopping += 1
         for worker in self._workers:

@@ -1,6 +1,6 @@
 """Keys, for administrators, and share links, for their owners.
 
-    POST   /v1/keys           {"name", "limits": {...}, "admin", "expires_in"}; the key is _described once
+    POST   /v1/keys           {"name", "limits": {...}, "admin", "expires_in"}; shown once
     GET    /v1/keys           every key with its limits and what it has used
     DELETE /v1/keys/NAME      revokes it; its open answers stop within 10 seconds
     GET    /v1/shares         one's own share links, the youngest first: ?before=
@@ -68,7 +68,7 @@ async def _list(http: HttpRequest) -> HttpResponse:
     owners = [info.id for info in found]
     days, minutes = await server.keys.usage(owners), await server.keys.usage(owners, "minute")
     keys = [principal_of(info, server.keys.limits) for info in found]
-    rows = [__described(*row) for row in zip(keys, days, minutes, strict=True)]
+    rows = [_described(*row) for row in zip(keys, days, minutes, strict=True)]
     return _json({"object": "list", "data": rows})
 
 
@@ -86,7 +86,7 @@ async def _revoke(http: HttpRequest) -> HttpResponse:
     return HttpResponse(status_code=204)
 
 
-def __described(key: Principal, day: UsageTotals, minute: UsageTotals) -> dict[str, Any]:
+def _described(key: Principal, day: UsageTotals, minute: UsageTotals) -> dict[str, Any]:
     return {
         "object": "key",
         "name": key.name,
@@ -103,7 +103,9 @@ async def _links(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     principal = await server.caller(http)
     before = http.query_params.get("before")
-    page, following = await server.shares.all(principal.owner, parse_int(before) if before else None)
+    page, following = await server.shares.all(
+        principal.owner, parse_int(before) if before else None
+    )
     return _json({"object": "list", "data": page, "next": following})
 
 
