@@ -243,7 +243,7 @@ def test_any_number_of_keys_is_known_by_name():
         await keys.create(NewKey(name="first"))
         for number in range(600):
             new = NewStream(f"key_{number}", owner=OWNER, labels={"name": f"n{number}"})
-            await store.create(new, (), "keys", 1e9)
+            await store.create(new)
         assert len(await keys.all()) == 601
         with pytest.raises(ConfigurationError, match="already"):
             await keys.create(NewKey(name="first"))

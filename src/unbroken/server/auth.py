@@ -31,15 +31,15 @@ OWNER = "_keys"
 MARKER = "key_ever"
 """A stream that exists since the first key was created, and is never closed."""
 
-CACHE_TTL = 10.0
+CACHE_TTL = 5.0
 """Seconds that a process relies on what it knows of a key: a revoked one works no longer than
 this, and its open answers are stopped within half of it more."""
 
 CACHE_SIZE = 10_000
 """Keys, valid or not, that a process remembers."""
 
-MAX_NAME = 100
-"""Characters of a key's name."""
+MAX_NAME = 64
+"""Characters of a name, so that a list of keys stays a table."""
 
 
 @ready
@@ -160,7 +160,7 @@ class Keys:
                 await self._store.close(info.id, End("revoked"), info.tail, info.fence)
                 self._cache.pop(info.id, None)
                 return
-        raise ConfigurationError(f"no key is named {name!r}")
+        raise ConfigurationError(f"no key named {name!r}")
 
     async def principal(self, key: str) -> Principal:
         """Return who presents this key. Raises AuthenticationFailed if it is missing, unknown,

@@ -27,6 +27,7 @@ class Operation(Struct, frozen=True):
     summary: str
     tag: str
     body: str = ""
+    schema: str = "Question"  # of the body
     query: dict[str, str] = {}
     answers: dict[str, str] = field(default_factory=lambda: {"application/json": ""})
     status: int = 200
@@ -72,6 +73,15 @@ OPERATIONS = (
               "Answers", answers={"application/json": "Stream"}),
     Operation("post", "/v1/streams/{id}/share", "A token with which anybody may read this answer",
               "Answers", status=201),
+    Operation("get", "/v1/shares", "One's own share links, the youngest first", "Answers",
+              query={"before": "`next` of the page before"}),
+    Operation("delete", "/v1/shares/{id}", "Revoke a share link", "Answers", status=204,
+              answers={}),
+    Operation("post", "/v1/keys", "Create an API key (administrators)", "Keys",
+              "The key's name, limits and expiry", "NewKey", status=201),
+    Operation("get", "/v1/keys", "Every key, its limits and its usage (administrators)", "Keys"),
+    Operation("delete", "/v1/keys/{name}", "Revoke an API key (administrators)", "Keys",
+              status=204, answers={}),
     Operation("get", "/healthz", "The process lives", "Watching", open=True),
     Operation("get", "/readyz", "It takes questions", "Watching", open=True),
     Operation("get", "/metrics", "Figures for Prometheus", "Watching", open=True,
@@ -124,7 +134,7 @@ def _operation(operation: Operation) -> Json:
         described["requestBody"] = {
             "required": True,
             "description": operation.body,
-            "content": {"application/json": _ref("Question")},
+            "content": {"application/json": _ref(operation.schema)},
         }
     return described | ({"security": []} if operation.open else {})
 
@@ -177,6 +187,27 @@ _OURS: dict[str, Json] = {
             "fallbacks": {"type": "array", "items": _TEXT, "description": "who stands in"},
             "on_disconnect": {"enum": ["keep", "cancel", "grace"]},
             "grace": {"type": "number", "description": "seconds"},
+        },
+    },
+    "NewKey": {
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": False,
+        "properties": {
+            "name": _TEXT,
+            "limits": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "requests": {"type": "integer", "description": "per day (UTC)"},
+                    "tokens": {"type": "integer", "description": "per day"},
+                    "usd": {"type": "number", "description": "USD per day"},
+                    "requests_per_minute": {"type": "integer"},
+                    "tokens_per_minute": {"type": "integer"},
+                },
+            },
+            "admin": {"type": "boolean", "description": "may manage keys"},
+            "expires_in": {"type": "number", "description": "seconds"},
         },
     },
     "Stream": {

@@ -2,7 +2,7 @@
 
     POST   /v1/keys           {"name", "limits": {...}, "admin", "expires_in"}; shown once
     GET    /v1/keys           every key with its limits and what it has used
-    DELETE /v1/keys/NAME      revokes it; its open answers stop within 10 seconds
+    DELETE /v1/keys/NAME      revokes it; its open answers stop within 8 seconds
     GET    /v1/shares         one's own share links, the youngest first: ?before=
     DELETE /v1/shares/ID      revokes a link
 
