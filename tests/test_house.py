@@ -101,10 +101,16 @@ def test_the_rule_of_floors_can_fail():
 def graph():
     modules = {f"unbroken.{n[:-3].replace('/', '.')}".removesuffix(".__init__") for n in sources()}
     return {
-        module: {found for found in imported(text) if found in modules} - {module}
+        module: without_packages({found for found in imported(text) if found in modules}) - {module}
         for name, text in sources().items()
         for module in [f"unbroken.{name[:-3].replace('/', '.')}".removesuffix(".__init__")]
     }
+
+
+def without_packages(found):
+    """Drop a package that is named only as the home of a module that is imported from it."""
+    homes = {module.rpartition(".")[0] for module in found}
+    return {module for module in found if module not in homes}
 
 
 def circle(edges):

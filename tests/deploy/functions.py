@@ -9,6 +9,7 @@ from unbroken import AsyncClient, Client
 from unbroken.deploy.aws_lambda import Head, asgi
 from unbroken.deploy.aws_websocket import WebSocketAnswers
 from unbroken.server.gateway import Gateway
+from unbroken.server.settings import Settings
 from unbroken.stores import registry
 
 SSE = Head(status=201, headers={"content-type": "text/event-stream"}, cookies=["a=1", "b=2"])
@@ -124,7 +125,9 @@ def bedrock_blocking(event, context):
         yield from stream.text
 
 
-gateway = asgi(Gateway(registry.open(os.environ.get("STORE", "memory:"))))
+gateway = asgi(
+    Gateway(registry.open(os.environ.get("STORE", "memory:")), settings=Settings(simulator="open"))
+)
 
 
 async def _echo(scope, receive, send):

@@ -118,11 +118,12 @@ class Site:
         self.url = stack.enter_context(nginx(folder / "nginx", self.port, *self.gateways))
 
     def env(self, address="127.0.0.2"):
-        """What Compose says, but in other places and with a second to drain."""
+        """What Compose says, but in other places, with a second to drain, and open to scenarios."""
         said = SERVICES["gateway"]["environment"]
         store = said["UNBROKEN_STORE"].replace("redis://redis:6379", self._redis.url)
         place = {"UNBROKEN_HOST": address, "UNBROKEN_PORT": str(self.port)}
-        return said | place | {"UNBROKEN_STORE": store, "UNBROKEN_DRAIN": "1"}
+        own = {"UNBROKEN_STORE": store, "UNBROKEN_DRAIN": "1", "UNBROKEN_SIMULATOR": "open"}
+        return said | place | own
 
     def start(self, address):
         """A gateway, ready for work."""

@@ -13,7 +13,7 @@ from unbroken import AsyncClient
 from unbroken.errors import Overloaded
 from unbroken.events import MessageStart, ToolCallStart
 from unbroken.messages import Request, messages_from
-from unbroken.server.answers import PARTS, Answers
+from unbroken.server.answers import LEASE_SECONDS, Answers
 from unbroken.server.gateway import Gateway
 from unbroken.server.records import (
     AnswerRequest,
@@ -26,6 +26,7 @@ from unbroken.server.records import (
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores.base import End, NewStream
+from unbroken.stores.counters import Charge, QuotaReached
 from unbroken.stores.memory import MemoryStore
 from unbroken.stores.sqlite import SqliteStore
 
@@ -106,7 +107,8 @@ def test_a_fault_of_ours_fails_an_answer_once(caplog):
 async def taken_over(question, follow):
     """What becomes of an answer that a dead process has begun, and of one that is begun after."""
     store = MemoryStore()
-    created = await store.create(NewStream("ans_lost"), [question], "dead", 0.01)
+    await store.heartbeat("dead", 0.01)
+    created = await store.create(NewStream("ans_lost"), [question], "dead")
     assert created.fresh
     transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
     async with Answers(store, AsyncClient(transport=transport)) as answers:
@@ -129,8 +131,8 @@ async def end_of(answers, stream):
             "no key for openai",
         ),
         (encode_request(msgspec.structs.replace(ASKED, models=["nobody/x"])), "nobody/x"),
-        (b'{"models": ["sim/slow"], "request": {"weird": 1}}', "a fault of the gateway"),
-        (b"not even JSON", "a fault of the gateway"),
+        (b'{"models": ["sim/slow"], "request": {"weird": 1}}', "Internal gateway error"),
+        (b"not even JSON", "Internal gateway error"),
     ],
     ids=["no key", "no provider", "another version", "damaged"],
 )
@@ -154,40 +156,64 @@ def test_a_gateway_that_closes_takes_no_new_questions():
     assert asyncio.run(main()).streams == []
 
 
-@pytest.mark.parametrize("fault", [Overloaded("full"), RuntimeError("nobody thought of that")])
-def test_who_is_not_let_in_leaves_nothing_that_could_be_taken_over(fault):
-    async def refuse():
-        raise fault
+def test_an_answer_past_a_quota_is_never_created():
+    full = [Charge("key_a", {"requests": 1}, "day", {"requests": 2})]
 
     async def main():
-        store = MemoryStore()
-        async with Answers(store, AsyncClient()) as answers:
-            with pytest.raises(type(fault)):
-                await answers.start(ASKED, admit=refuse)
-            return (await store.find("")).streams, answers.producers
+        async with Answers(MemoryStore(), AsyncClient()) as answers:
+            starting = [answers.start(ASKED, "key_a", "same", charges=full) for _ in range(3)]
+            first = await asyncio.gather(*starting)
+            await answers.start(ASKED, "key_a", charges=full)
+            again = [answers.start(ASKED, "key_a", "other", charges=full) for _ in range(4)]
+            refused = await asyncio.gather(*again, return_exceptions=True)
+            return first, refused, len((await answers.store.find("key_a")).streams)
 
-    assert asyncio.run(main()) == ([], {})
+    first, refused, streams = asyncio.run(main())
+
+    assert sorted(created.fresh for created in first) == [False, False, True]
+    assert [type(error) for error in refused] == [QuotaReached] * 4
+    assert streams == 2
 
 
-def test_every_lease_is_renewed_in_time_whoever_ends_meanwhile():
+def test_a_caller_that_leaves_while_its_answer_is_created_has_started_it():
+    class Slow(MemoryStore):
+        async def create(self, *args):
+            created = await super().create(*args)
+            await asyncio.sleep(0.05)
+            return created
+
     async def main():
         transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
-        answers = Answers(MemoryStore(), AsyncClient(api_key="k", transport=transport))
-        for _ in range(40):
-            await answers.start(ASKED)
-        before = {p: p.lease for p in answers.producers.values()}
-        for turn in range(PARTS):
-            await answers._turn(turn)
-            oldest = next(iter(answers.producers))
-            task = answers._tasks[oldest]
-            await answers.stop(oldest)
-            await task
-        kept = [p for p in answers.producers.values() if p.lease is before[p]]
-        await answers.drain(0)
-        await answers.__aexit__()
-        return len(kept)
+        client = AsyncClient(api_key="k", transport=transport)
+        async with Answers(Slow(), client) as answers:
+            starting = asyncio.create_task(answers.start(ASKED))
+            await asyncio.sleep(0.01)
+            starting.cancel()
+            await asyncio.sleep(0.1)
+            return len(answers.producers)
 
-    assert asyncio.run(main()) == 0
+    assert asyncio.run(main()) == 1
+
+
+def test_all_answers_of_a_process_cost_one_heartbeat():
+    class Counting(MemoryStore):
+        beats = 0
+
+        async def heartbeat(self, *args):
+            self.beats += 1
+            return await super().heartbeat(*args)
+
+    async def main():
+        transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
+        client = AsyncClient(api_key="k", transport=transport)
+        async with Answers(Counting(), client) as answers:
+            for _ in range(40):
+                await answers.start(ASKED)
+            before = answers.store.beats
+            await asyncio.sleep(LEASE_SECONDS / 2)
+            return answers.store.beats - before
+
+    assert 1 <= asyncio.run(main()) <= 3
 
 
 @pytest.mark.parametrize("drain", [0.0, 0.2])
@@ -200,7 +226,8 @@ def test_what_an_orderly_stop_leaves_open_can_be_taken_over_at_once(tmp_path, dr
             stream = (await answers.start(ASKED)).stream.id
             await answers.drain(drain)
         async with SqliteStore(file) as store:
-            return stream, [orphan.id for orphan in await store.orphans()]
+            await store.heartbeat("other", 60)
+            return stream, [lease.stream for lease in await store.adopt("other")]
 
     stream, orphans = asyncio.run(main())
     assert orphans == [stream]
@@ -215,10 +242,11 @@ def test_a_tool_call_of_an_answer_that_was_cut_is_none(serve, state):
     store = MemoryStore()
 
     async def written():
-        lease = (await store.create(NewStream("s"), [encode_request(ASKED)], "p", 60)).lease
-        said = encode_events([MessageStart("x", "sim/slow"), CALL])
-        final = encode_outcome(Outcome(state=state))
-        await store.append("s", [said], 1, lease.fence, End(state, final))
+        await store.heartbeat("p", 60)
+        lease = (await store.create(NewStream("s"), [encode_request(ASKED)], "p")).lease
+        record = encode_events([MessageStart("x", "sim/slow"), CALL])
+        end = End(state, encode_outcome(Outcome(state=state)))
+        await store.close("s", end, 1, lease.fence, [record])
 
     asyncio.run(written())
     url = serve(Gateway(store))

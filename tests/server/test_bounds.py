@@ -34,7 +34,7 @@ def ended(site):
 
 
 def test_names_that_callers_make_up_do_not_stay_in_the_figures(serve):
-    site = gateway(serve)
+    site = gateway(serve, simulator="open")
     for name in ("quick", f"made-up?ttft=0&tps=0&tokens=3&text={'q' * 500}", "x" * 4000):
         site.json("POST", "/v1/chat/completions", {"model": f"sim/{name}", **ASK})
     site.json("POST", "/v1/chat/completions", {"model": "sim/never?nonsense", **ASK})

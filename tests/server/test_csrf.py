@@ -13,9 +13,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from unbroken import AsyncClient
+from unbroken.server.auth import Keys, NewKey
 from unbroken.server.csrf import is_loopback
 from unbroken.server.gateway import Gateway
-from unbroken.server.auth import Keys, NewKey
 from unbroken.server.settings import Settings
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores.memory import MemoryStore

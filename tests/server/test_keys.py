@@ -11,8 +11,8 @@ from test_streams import ASK, SCENARIOS, Site, text
 
 from unbroken import AsyncClient
 from unbroken.errors import AuthenticationFailed, ConfigurationError
-from unbroken.server.gateway import Gateway
 from unbroken.server.auth import EVERYBODY, OWNER, KeyLimits, Keys, NewKey
+from unbroken.server.gateway import Gateway
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores import registry
 from unbroken.stores.base import NewStream
@@ -123,9 +123,8 @@ def used(store_url, name):
     async def read():
         async with registry.open(store_url) as store:
             keys = Keys(store)
-            return await keys.spent(
-                next(k.id for k in await keys.all() if k.labels["name"] == name)
-            )
+            [id] = [k.id for k in await keys.all() if k.labels["name"] == name]
+            return (await keys.usage([id]))[0]
 
     return asyncio.run(read())
 
@@ -193,12 +192,16 @@ def test_a_wrong_question_does_not_count(make, site):
     assert start(site, key, "quick")[0] == 201
 
 
-def test_past_the_limit_no_question_is_looked_at(make, site):
+def test_concurrent_repeats_of_a_refused_key_are_all_refused(make, site):
     key = make("small", requests=1)
-    told = [start(site, key, "quick")[0]]
-    told.append(site.json("POST", "/v1/streams", {"model": "nobody/x", **ASK}, **bearer(key))[0])
+    start(site, key, "quick")
+    with ThreadPoolExecutor(8) as together:
+        repeats = together.map(
+            lambda n: start(site, key, "quick", idempotency_key=f"k{n // 4}"), range(24)
+        )
+        refusals = {(status, body["error"]["code"]) for status, body in repeats}
 
-    assert told == [201, 429]
+    assert refusals == {(429, "insufficient_quota")}
 
 
 @pytest.mark.parametrize("name", ["", " ", "x\ny", "\x1b[31mred", "x" * 65])

@@ -57,7 +57,7 @@ def test_only_the_models_that_are_listed_may_be_asked(serve):
     for wish in ({"model": "sim/lines"}, {"fallbacks": ["sim/lines"]}):
         status, said = site.json("POST", "/v1/chat/completions", {**asked, **wish})
         assert status == 404
-        assert said["error"]["message"].endswith("there are: sim/quick, sim/slow")
+        assert said["error"]["message"].endswith("available: sim/quick, sim/slow")
     assert site.call("GET", "/stream?prompt=x")[0] == 200
 
 

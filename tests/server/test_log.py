@@ -63,7 +63,7 @@ def start(tmp_path):
 
 
 CHAT = {"model": "sim/demo?ttft=0&tps=0&tokens=20"}
-JSON = "[server]\nstore = 'memory:'\nlog = 'json'\n"
+JSON = "[server]\nstore = 'memory:'\nlog = 'json'\nsimulator = 'open'\n"
 
 
 def question(text=SECRET):

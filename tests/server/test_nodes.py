@@ -86,7 +86,9 @@ def test_a_reader_is_told_that_other_words_stand_where_it_has_read():
                     read.extend(batch.data for batch in item)
 
         async with here, Answers(there, AsyncClient(api_key="k")) as answers:
-            new = await here.create(NewStream("s"), [b"question", b"one", b"two"], "p", 60)
+            answers._takeover.paused = True  # another process takes over here
+            await here.heartbeat("p", 60)
+            new = await here.create(NewStream("s"), [b"question", b"one", b"two"], "p")
             reading = asyncio.ensure_future(follow())
             while not await listeners(here, "s"):
                 await asyncio.sleep(0.01)
@@ -94,7 +96,9 @@ def test_a_reader_is_told_that_other_words_stand_where_it_has_read():
             while len(read) < 3:
                 await asyncio.sleep(0.01)
             await cut_off(here, "s", 3)
-            lease = await here.acquire("s", "p", 60)
+            await here.release_all("p")
+            await here.heartbeat("q", 60)
+            [lease] = await here.adopt("q")
             await here.append("s", [b"other", b"words", b"stand", b"here"], 1, lease.fence)
             error = await asyncio.wait_for(reading, 20)
             assert (error.type, "others now" in error.message) == ("OffsetUnknown", True)

@@ -37,8 +37,8 @@ class World:
         self.abandoned.append((stream, round(self.now - 1000.0, 3)))
 
     async def __aenter__(self):
-        await self.store.create(NewStream("s"), (), "p", 60)
-        self.readers.produced("s", self._asked)
+        await self.store.create(NewStream("s"))
+        self.readers.track("s", self._asked)
         return self
 
     async def __aexit__(self, *_):
@@ -48,7 +48,7 @@ class World:
         """Let the time go on, and look as often as a process does."""
         while self.now < 1000.0 + seconds:
             self.now += 0.0625
-            await self.readers.look()
+            await self.readers.expire()
 
 
 def told(story, asked=ASKED):
@@ -75,7 +75,7 @@ def test_each_leaving_has_its_own_grace():
 
     async def story(world):
         for second in range(1, 40, 3):
-            world.readers.enter("s")
+            world.readers.join("s")
             await world.until(second)
             world.readers.leave("s")
             await world.until(second + 2)
@@ -89,7 +89,7 @@ def test_a_reader_elsewhere_has_the_same_grace():
 
     async def story(world):
         for second in range(1, 17):
-            await world.store.attend("s", PRESENCE_TTL)
+            await world.store.announce_readers(["s"], PRESENCE_TTL)
             await world.until(second / 2)
         await world.until(60)
 
@@ -99,7 +99,7 @@ def test_a_reader_elsewhere_has_the_same_grace():
 
 def test_a_reader_who_leaves_at_once_takes_the_answer_along():
     async def story(world):
-        world.readers.enter("s")
+        world.readers.join("s")
         await world.until(5)
         world.readers.leave("s")
         await world.until(9)
@@ -110,8 +110,8 @@ def test_a_reader_who_leaves_at_once_takes_the_answer_along():
 
 def test_one_of_two_readers_may_leave():
     async def story(world):
-        world.readers.enter("s")
-        world.readers.enter("s")
+        world.readers.join("s")
+        world.readers.join("s")
         world.readers.leave("s")
         await world.until(60)
 
@@ -121,7 +121,7 @@ def test_one_of_two_readers_may_leave():
 def test_a_process_that_closes_abandons_nobody():
     async def story(world):
         world.readers.close()
-        world.readers.enter("s")
+        world.readers.join("s")
         world.readers.leave("s")
         await world.until(60)
 

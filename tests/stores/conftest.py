@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from redis_server import fresh
+from redis_server import fresh, sharded
 
 from unbroken.stores.memory import MemoryStore
 from unbroken.stores.sqlite import SqliteStore
@@ -13,6 +13,7 @@ OPENERS = {
     "sqlite": lambda path: lambda clock: SqliteStore(str(path), clock=clock),
     "sqlite-normal": lambda path: lambda clock: SqliteStore(str(path), "normal", 0, clock=clock),
     "redis": lambda path: fresh,
+    "redis-shards": lambda path: sharded,
 }
 
 

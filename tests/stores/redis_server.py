@@ -22,7 +22,7 @@ import pytest
 from ports import free_port
 
 from unbroken.stores.redis import RedisStore
-from unbroken.stores.redis.nodes import settings_of
+from unbroken.stores.redis.nodes import settings_of, shards_of
 
 _numbers = itertools.count()
 
@@ -111,6 +111,13 @@ def fresh_url(url="", **options):
 def fresh(clock=None, url="", **options):
     """A store on empty ground."""
     return RedisStore(settings_of(fresh_url(url, **options)), clock)
+
+
+def sharded(clock=None, **options):
+    """A store of several shards, as a cluster has them, on one server."""
+    store = fresh(clock, **options)
+    store._client.nodes.shards = shards_of(store._client._settings, 4)
+    return store
 
 
 async def ask(store, *command):

@@ -48,3 +48,15 @@ def test_deleting_gives_the_room_back():
             return store._cost
 
     assert asyncio.run(story()) == 0
+
+
+def test_a_full_store_takes_an_end_but_no_records():
+    async def story():
+        async with MemoryStore(limit=4 * STREAM_COST) as store:
+            await store.create(NewStream("a"), [b"x" * STREAM_COST])
+            with pytest.raises(StoreError, match="full of open streams"):
+                await store.close("a", End("complete"), 1, 0, [b"x" * 3 * STREAM_COST])
+            await store.close("a", End("failed"), 1)
+            return (await store.info("a")).end
+
+    assert asyncio.run(story()) == End("failed")

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from redis_server import fresh
 
 from unbroken.errors import OffsetConflict, StreamClosed
-from unbroken.stores.base import End, Lease, NewStream, Search
+from unbroken.stores.base import End, NewStream, Search
+from unbroken.stores.counters import Charge, QuotaReached
 from unbroken.stores.memory import MemoryStore
 from unbroken.stores.sqlite import SqliteStore
 
@@ -39,7 +40,8 @@ class Model:
     cancelled: bool = False
     producer: str = ""
     fence: int = 0
-    expires: float = 0.0
+    released: float = 0.0
+    takeovers: int = 0
 
 
 class Machine(RuleBasedStateMachine):
@@ -49,7 +51,8 @@ class Machine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.now = 1000.0
         self.models = {}
-        self.leases = []
+        self.processes = {}
+        self.used = 0
         self.numbers = itertools.count()
         self.store = self.open(lambda: self.now)
         self.do(self.store.__aenter__())
@@ -61,7 +64,7 @@ class Machine(RuleBasedStateMachine):
         """The error that a call raised, by its name."""
         try:
             return self.do(call)
-        except (OffsetConflict, StreamClosed) as error:
+        except (OffsetConflict, StreamClosed, QuotaReached) as error:
             return type(error).__name__
 
     def teardown(self):
@@ -74,31 +77,46 @@ class Machine(RuleBasedStateMachine):
         id = data.draw(st.sampled_from(sorted(self.models)))
         return id, self.models[id]
 
-    def leased(self, data):
-        """A lease that was given out, and its stream."""
-        lease = data.draw(st.sampled_from(self.leases))
-        return lease, self.models[lease.stream]
+    def alive(self, process):
+        return self.processes.get(process, 0) > self.now
 
-    @rule(id=IDS, owner=OWNERS, key=KEYS, records=RECORDS, producer=st.just("") | PRODUCERS)
-    def create(self, id, owner, key, records, producer):
+    def since(self, model):
+        """When a stream lost its producer."""
+        return (
+            self.processes.get(model.producer, model.changed) if model.producer else model.released
+        )
+
+    def orphans(self):
+        models = self.models.items()
+        return [i for i, m in models if m.end is None and m.fence and not self.alive(m.producer)]
+
+    @rule(
+        id=IDS,
+        owner=OWNERS,
+        key=KEYS,
+        records=RECORDS,
+        producer=st.just("") | PRODUCERS,
+        limit=st.none() | st.integers(0, 9),
+    )
+    def create(self, id, owner, key, records, producer, limit):
         same = [i for i, m in self.models.items() if key and (m.owner, m.key) == (owner, key)]
         known = same[0] if same else id
         if known in self.models and self.models[known].owner != owner:
             return
-        created = self.do(self.store.create(NewStream(id, owner, {}, key), records, producer, 10))
+        charges = [] if limit is None else [Charge("k", {"n": 1}, limits={"n": limit})]
+        new = NewStream(id, owner, {}, key)
+        created = self.refused(self.store.create(new, records, producer, charges))
 
+        if known not in self.models and limit is not None and self.used >= limit:
+            assert created == "QuotaReached"
+            return
         assert (created.stream.id, created.fresh) == (known, known not in self.models)
         if created.fresh:
+            self.used += limit is not None
             model = Model(next(self.numbers), owner, key, self.now, list(records))
+            model.producer, model.fence = producer, int(bool(producer))
             self.models[id] = model
-            if producer:
-                self.granted(model, created.lease, producer, 10)
-
-    def granted(self, model, lease, producer, seconds):
-        model.fence, model.producer, model.expires = lease.fence, producer, self.now + seconds
-        self.leases.append(lease)
-        assert (lease.producer, lease.expires) == (producer, model.expires)
-        assert (lease.tail, lease.cancelled) == (len(model.records), model.cancelled)
+            assert (created.lease is not None) == bool(producer)
 
     @precondition(lambda self: self.models)
     @rule(
@@ -112,7 +130,11 @@ class Machine(RuleBasedStateMachine):
         id, model = self.chosen(data)
         at, fence = len(model.records) + off, model.fence - old
         again = end is not None and model.end == end and not records
-        result = self.refused(self.store.append(id, records, at, fence, end))
+        charges = [Charge("k", {"n": 1})]
+        if end is None:
+            result = self.refused(self.store.append(id, records, at, fence))
+        else:
+            result = self.refused(self.store.close(id, end, at, fence, records, charges))
 
         if model.end is not None and not again:
             assert result == "StreamClosed"
@@ -120,8 +142,10 @@ class Machine(RuleBasedStateMachine):
             assert result == "OffsetConflict"
         else:
             model.records += records
+            model.takeovers *= not records
             if end is not None and model.end is None:
                 model.end, model.changed = end, self.now
+                self.used += 1
             assert not isinstance(result, str), result
             assert (result.tail, result.cancelled) == (len(model.records), model.cancelled)
 
@@ -145,45 +169,45 @@ class Machine(RuleBasedStateMachine):
         more = after < len(model.records) or model.end is not None
         assert self.do(self.store.wait(id, after, 0.001)) == more
 
-    @precondition(lambda self: self.models)
-    @rule(data=st.data(), producer=PRODUCERS)
-    def acquire(self, data, producer):
-        id, model = self.chosen(data)
-        lease = self.refused(self.store.acquire(id, producer, 10))
+    @rule(process=PRODUCERS, seconds=st.integers(1, 20))
+    def heartbeat(self, process, seconds):
+        mine = {i: m for i, m in self.models.items() if m.end is None and m.producer == process}
+        lapsed = not self.alive(process) and (process in self.processes or bool(mine))
+        self.processes[process] = self.now + seconds
+        beat = self.do(self.store.heartbeat(process, seconds))
 
-        if model.end is not None:
-            assert lease == "StreamClosed"
-        elif model.producer != producer and model.expires > self.now:
-            assert lease is None
-        else:
+        assert beat.lapsed == lapsed
+        assert sorted(beat.cancelled) == sorted(i for i, m in mine.items() if m.cancelled)
+        assert beat.held == ({i: m.fence for i, m in mine.items()} if lapsed else {})
+
+    @rule(process=PRODUCERS, limit=st.integers(1, 3))
+    def adopt(self, process, limit):
+        lost = self.orphans() if self.alive(process) else []
+        leases = self.do(self.store.adopt(process, limit))
+
+        assert len(leases) == min(limit, len(lost))
+        waiting = sorted(self.since(self.models[id]) for id in lost)[:limit]
+        if all(self.models[id].producer in {"", *self.processes} for id in lost):
+            assert [self.since(self.models[one.stream]) for one in leases] == waiting
+        for lease in leases:
+            model = self.models[lease.stream]
+            assert lease.stream in lost
             assert lease.fence > model.fence
-            self.granted(model, lease, producer, 10)
+            assert (lease.tail, lease.cancelled) == (len(model.records), model.cancelled)
+            model.takeovers += bool(model.producer)
+            assert lease.takeovers == model.takeovers
+            model.fence, model.producer = lease.fence, process
 
-    @precondition(lambda self: self.leases)
-    @rule(data=st.data(), seconds=st.integers(1, 20))
-    def renew(self, data, seconds):
-        lease, model = self.leased(data)
-        renewed = self.refused(self.store.renew(lease, seconds))
+    @rule(process=PRODUCERS)
+    def release(self, process):
+        mine = {i: m for i, m in self.models.items() if m.end is None and m.producer == process}
+        self.processes.pop(process, None)
 
-        if model.end is not None:
-            assert renewed == "StreamClosed"
-        elif lease.fence != model.fence:
-            assert renewed == "OffsetConflict"
-        else:
-            model.expires = self.now + seconds
-            assert isinstance(renewed, Lease)
-            assert (renewed.expires, renewed.tail) == (model.expires, len(model.records))
-
-    @precondition(lambda self: self.leases)
-    @rule(data=st.data())
-    def release(self, data):
-        lease, model = self.leased(data)
-        self.do(self.store.release(lease))
-        if model.end is None and lease.fence == model.fence:
-            model.fence = self.do(self.store.info(lease.stream)).fence
-            model.producer, model.expires = "", 0.0
-
-            assert model.fence > lease.fence
+        assert self.do(self.store.release_all(process)) == len(mine)
+        for id, model in mine.items():
+            fence, model.fence = model.fence, self.do(self.store.info(id)).fence
+            model.producer, model.released = "", self.now
+            assert model.fence > fence
 
     @precondition(lambda self: self.models)
     @rule(data=st.data())
@@ -192,7 +216,7 @@ class Machine(RuleBasedStateMachine):
         model.cancelled |= model.end is None
 
         assert self.do(self.store.cancel(id)) == (model.end is None)
-        assert self.do(self.store.cancelled(id, 0.001)) == model.cancelled
+        assert self.do(self.store.info(id)).cancelled == model.cancelled
 
     @precondition(lambda self: self.models)
     @rule(data=st.data())
@@ -204,18 +228,21 @@ class Machine(RuleBasedStateMachine):
     def forget(self, ids):
         for id in ids:
             del self.models[id]
-        self.leases = [lease for lease in self.leases if lease.stream not in ids]
 
     @rule(age=st.integers(0, 30))
     def prune(self, age):
-        since = {
-            id: model.changed if model.end else max(model.changed, model.expires)
-            for id, model in self.models.items()
-        }
-        old = [id for id, over in since.items() if over <= self.now - age]
+        lost, before = self.orphans(), self.now - age
+        old = [id for id, m in self.models.items() if m.end is not None and m.changed <= before]
+        old += [
+            id for id in lost if max(self.since(self.models[id]), self.models[id].changed) <= before
+        ]
         self.forget(old)
+        deleted, more = 0, True
+        while more:
+            step = self.do(self.store.prune(age=age))
+            deleted, more = deleted + step.deleted, step.more
 
-        assert self.do(self.store.prune(age=age)) == len(old)
+        assert deleted == len(old)
 
     @rule(seconds=st.integers(1, 15))
     def time_goes_by(self, seconds):
@@ -224,12 +251,10 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_lists_are_right(self):
         found = self.do(self.store.find("ann", Search())).streams
-        lost = self.do(self.store.orphans())
-
+        used = self.do(self.store.usage(["k"]))
         mine = [id for id, model in self.models.items() if model.owner == "ann"]
-        open_ = {id for id, m in self.models.items() if m.end is None and m.expires <= self.now}
         assert [i.id for i in found] == sorted(mine, key=lambda name: -self.models[name].number)
-        assert {info.id for info in lost} == open_
+        assert used == ([{"n": self.used}] if self.used else [{}])
         assert all(info.size == sum(map(len, self.models[info.id].records)) for info in found)
 
 
@@ -260,8 +285,8 @@ TestMemory.settings = TestSqlite.settings = TestRedis.settings = SETTINGS
 
 def test_the_model_notices_a_store_that_forgets():
     class Forgetful(MemoryStore):
-        async def append(self, stream, records, at, fence=0, end=None):
-            return await super().append(stream, records[:1], at, fence, end)
+        async def append(self, stream, records, at, fence=0):
+            return await super().append(stream, records[:1], at, fence)
 
     class Broken(Memory):
         def open(self, clock):

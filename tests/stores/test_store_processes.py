@@ -69,10 +69,28 @@ async def follow(store, stream):
     return records
 
 
+async def free(store, *streams):
+    """Create streams that any process can adopt."""
+    await store.heartbeat("first", 60)
+    for stream in streams:
+        await store.create(NewStream(stream), (), "first")
+    await store.release_all("first")
+
+
+async def adopted(store, count):
+    """Adopt so many streams, when their processes are dead."""
+    leases = []
+    while len(leases) < count:
+        await store.heartbeat("last", 60)
+        leases += await store.adopt("last")
+        await asyncio.sleep(0.02)
+    return leases
+
+
 async def killed_producer(url, streams, delay):
     """What a producer had been told was stored when it was killed."""
     acknowledged = {}
-    async with worker("produce", url, "p", *streams) as process:
+    async with worker("produce", url, f"p{delay}", len(streams)) as process:
         await line(process)
         asyncio.get_running_loop().call_later(delay, os.kill, process.pid, signal.SIGKILL)
         out = await asyncio.wait_for(process.stdout.read(), SOON)
@@ -86,18 +104,16 @@ def test_a_killed_producer_loses_nothing_that_was_acknowledged_or_read(url, seed
     dice, streams = random.Random(seed), [f"s{n}" for n in range(5)]
 
     async def story():
-        async with registry.open(url) as store:
-            for stream in streams:
-                await store.create(NewStream(stream))
+        async with registry.open_store(url) as store:
+            await free(store, *streams)
             followers = [asyncio.ensure_future(follow(store, stream)) for stream in streams]
             acknowledged = {}
             for _ in range(5):
                 acknowledged |= await killed_producer(url, streams, dice.uniform(0, 0.15))
                 for stream, tail in acknowledged.items():
                     assert (await store.info(stream)).tail >= tail > 0
-            for stream in streams:
-                lease = await store.acquire(stream, "p", 60)
-                await store.close(stream, End("complete"), lease.tail, lease.fence)
+            for lease in await adopted(store, len(streams)):
+                await store.close(lease.stream, End("complete"), lease.tail, lease.fence)
             for stream, seen in zip(streams, await asyncio.gather(*followers), strict=True):
                 assert seen == await whole(store, stream)
                 expected = [b"%s %d" % (stream.encode(), n + 1) for n in range(len(seen))]
@@ -110,9 +126,9 @@ def test_a_killed_producer_loses_nothing_that_was_acknowledged_or_read(url, seed
 
 def test_producers_that_fight_for_a_stream_never_mix(url):
     async def story():
-        async with registry.open(url) as store:
-            await store.create(NewStream("s"))
-            fights = (finished("contend", url, f"p{n}", "s", 2) for n in range(4))
+        async with registry.open_store(url) as store:
+            await free(store, "s")
+            fights = (finished("contend", url, f"p{n}", 2) for n in range(4))
             outs = await asyncio.gather(*fights)
             records = await whole(store, "s")
         told = [told.split(" ", 2) for out in outs for told in out if told.startswith("stored")]
@@ -131,7 +147,7 @@ def test_producers_that_fight_for_a_stream_never_mix(url):
 def test_a_key_makes_one_stream_over_all_processes(url):
     async def story():
         outs = await asyncio.gather(*(finished("create", url, f"s{n}", "k") for n in range(6)))
-        async with registry.open(url) as store:
+        async with registry.open_store(url) as store:
             streams = (await store.find("ann")).streams
 
         assert sorted(out[0].split()[1] for out in outs) == ["False"] * 5 + ["True"]
@@ -141,9 +157,33 @@ def test_a_key_makes_one_stream_over_all_processes(url):
     asyncio.run(story())
 
 
+def test_processes_together_create_no_more_than_a_quota_allows(url):
+    async def story():
+        outs = await asyncio.gather(*(finished("spend", url, f"p{n}-", 20, 37) for n in range(3)))
+        async with registry.open_store(url) as store:
+            assert await store.usage(["ann"]) == [{"requests": 37}]
+            assert len((await store.find(None)).streams) == 37
+        assert sum(int(out[0]) for out in outs) == 37
+
+    asyncio.run(story())
+
+
+def test_processes_that_adopt_and_release_lose_no_stream_and_share_none(url):
+    streams = [f"s{n}" for n in range(40)]
+
+    async def story():
+        async with registry.open_store(url) as store:
+            await free(store, *streams)
+            outs = await asyncio.gather(*(finished("hand_over", url, f"p{n}", 1) for n in range(3)))
+        held = [stream for out in outs for stream in out[0].split()]
+        assert sorted(held) == sorted(streams)
+
+    asyncio.run(story())
+
+
 def test_a_follower_in_another_process_is_woken(url):
     async def story():
-        async with registry.open(url) as store:
+        async with registry.open_store(url) as store:
             await store.create(NewStream("s"))
             async with worker("follow", url, "s") as process:
                 told = [await line(process)]
@@ -160,12 +200,12 @@ def test_a_follower_in_another_process_is_woken(url):
 
 def test_a_producer_in_another_process_is_asked_to_stop(url):
     async def story():
-        async with registry.open(url) as store:
-            await store.create(NewStream("s"))
-            async with worker("stop", url, "s") as process:
+        async with registry.open_store(url) as store:
+            await free(store, "s")
+            async with worker("stop", url) as process:
                 ready = await line(process)
                 assert await store.cancel("s")
-                assert [ready, await line(process)] == ["ready", "True"]
+                assert [ready, await line(process)] == ["ready", "stopped"]
             assert (await store.read("s")).end == End("cancelled")
 
     asyncio.run(story())
@@ -173,7 +213,7 @@ def test_a_producer_in_another_process_is_asked_to_stop(url):
 
 def test_what_another_process_deleted_is_gone_for_those_who_follow_it(url):
     async def story():
-        async with registry.open(url) as here, registry.open(url) as there:
+        async with registry.open_store(url) as here, registry.open_store(url) as there:
             await here.create(NewStream("s"), [b"a"])
             assert not await here.wait("s", 1, 0.01)
             await here.append("s", [b"b"], 1)

@@ -1,19 +1,24 @@
-"""What is SQLite's own: the file, its version, what goes wrong with it, and recent records."""
+"""SQLite's own: the file, its version, its errors, recent records, and work in small steps."""
 
 import asyncio
 import sqlite3
+import threading
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unbroken.stores._watches import IDLE
 
 from unbroken.errors import OffsetUnknown, StoreError, StreamMissing
-from unbroken.stores.base import End, NewStream, Record
+from unbroken.stores.base import End, NewStream, Record, Search
+from unbroken.stores.counters import Charge
 from unbroken.stores.sqlite import SqliteStore
-from unbroken.stores.sqlite.file import APPLICATION, MIGRATIONS
+from unbroken.stores.sqlite.file import APPLICATION
+from unbroken.stores.sqlite.migrations import MIGRATIONS
 from unbroken.stores.sqlite.rows import Head
-from unbroken.stores.sqlite.watch import RECENT, Watch, Watches
+from unbroken.stores.sqlite.watch import Watch, Watches
+from unbroken.stores.tail import IDLE_ENTRIES, RECENT_BYTES
 
 
 @pytest.fixture
@@ -37,8 +42,8 @@ async def nothing(store):
 
 def test_a_store_opened_again_knows_everything(path):
     async def before(store):
-        await store.create(NewStream("s", "ann", {"title": "ü"}, "k"), [b"a", b"b"], "p", 10)
-        await store.append("s", [b"c"], 2, 1, End("complete", b"\0"))
+        await store.create(NewStream("s", "ann", {"title": "ü"}, "k"), [b"a", b"b"], "p")
+        await store.close("s", End("complete", b"\0"), 2, 1, [b"c"])
         return await store.info("s"), await store.read("s")
 
     async def after(store):
@@ -59,10 +64,40 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(path):
     database.close()
 
     async def use(store):
-        await store.attend("s", 1e10)
-        return await store.attended("s")
+        await store.announce_readers(["s"], 1e10)
+        return await store.reader_leases(["s"])
 
-    assert run(path, use) > 1e9
+    assert run(path, use)["s"] > 1e9
+
+
+def test_a_file_of_the_second_version_is_brought_up_to_date(path):
+    today = str(int(time.time()) // 86_400)
+    script = (Path(__file__).parent / "data/version2.sql").read_text("utf-8")
+    with sqlite3.connect(path) as database:
+        database.executescript(script.replace("DAY", today))
+    database.close()
+
+    async def use(store):
+        await store.heartbeat("p", 10)
+        leases = await store.adopt("p")
+        keys = (await store.find("_keys")).streams
+        key = keys[0].id
+        done = await store.read("done")
+        await store.close(key, End("revoked"), 0, keys[0].fence)
+        same = await store.create(NewStream("other", "ann", key="k"))
+        sums = await store.usage([key])
+        while (await store.prune(size=9)).more:
+            pass
+        left = [info.id for info in (await store.find(None, Search())).streams]
+        return leases, [info.producer for info in keys], done.end, same, sums, left
+
+    leases, producers, end, same, sums, left = run(path, use)
+
+    assert [(lease.stream, lease.tail, lease.takeovers) for lease in leases] == [("open", 2, 1)]
+    assert (producers, end) == (["", ""], End("complete", b"fin"))
+    assert (same.fresh, same.stream.id) == (False, "open")
+    assert sums == [{"requests": 3, "tokens": 31, "usd": 250_001}]
+    assert left == ["unproduced", "open", "key_ever"]  # a closed one goes, of open ones none
 
 
 def test_a_newer_file_is_left_alone(path):
@@ -72,7 +107,8 @@ def test_a_newer_file_is_left_alone(path):
     database.close()
 
     with pytest.raises(
-        StoreError, match=r"has version \d+; this program knows \d+. Upgrade unbroken"
+        StoreError,
+        match=r"newer unbroken: it has version \d+, this one reads \d+. Upgrade unbroken",
     ):
         run(path, nothing)
 
@@ -243,7 +279,7 @@ def test_old_news_wakes_nobody_for_good(path):
         wait = asyncio.ensure_future(store.wait("s", 0, 30))
         await asyncio.sleep(0.02)
         for _ in range(3):
-            store._watches.get("s").followers.ring()
+            store._watches.get("s").followers.notify_all()
             await asyncio.sleep(0.001)
         assert not wait.done()
         await store.append("s", [b"a"], 0)
@@ -255,27 +291,34 @@ def test_old_news_wakes_nobody_for_good(path):
 def test_who_takes_over_reads_to_the_very_tail(path):
     async def story(here):
         async with SqliteStore(path) as there:
-            await here.create(NewStream("s"))
-            for at in range(30):
+            await here.heartbeat("p", 100)
+            await there.heartbeat("q", 100)
+            await here.create(NewStream("s"), (), "p")
+            for at in range(0, 30, 2):
                 await here.wait("s", at, 0.001)
-                await there.append("s", [b"a"], at, at)
-                lease = await here.acquire("s", "p", 10)
-                assert (lease.tail, (await here.read("s", at)).next) == (at + 1, at + 1)
+                await here.release_all("p")
+                [lease] = await there.adopt("q")
+                await there.append("s", [b"a", b"b"], at, lease.fence)
+                await there.release_all("q")
+                await there.heartbeat("q", 100)
+                await here.heartbeat("p", 100)
+                [lease] = await here.adopt("p")
+                assert (lease.tail, (await here.read("s", at)).next) == (at + 2, at + 2)
 
     run(path, story)
 
 
-@given(st.lists(st.integers(0, RECENT // 3), min_size=1, max_size=40), st.data())
+@given(st.lists(st.integers(0, RECENT_BYTES // 3), min_size=1, max_size=40), st.data())
 def test_recent_records_are_a_bounded_and_true_piece_of_the_stream(sizes, data):
     records, watch = [Record(at, b"x" * size) for at, size in enumerate(sizes, 1)], Watch()
     at = 0
     while at < len(records):
         count = data.draw(st.integers(1, 5))
-        watch.keep(at, [record.data for record in records[at : at + count]])
+        watch.recent.add(at, [record.data for record in records[at : at + count]])
         at = min(at + count, len(records))
-        watch.learn(Head(1, at, 0, 0, cancelled=False, end=None))
+        watch.learn(Head(1, at, 0, 0, cancelled=False, takeovers=0, end=None))
 
-    assert sum(len(record.data) for record in watch._recent) <= RECENT
+    assert sum(len(record.data) for record in watch.recent._records) <= RECENT_BYTES
     for after in range(at + 1):
         page = watch.page(after, 3, current=True)
         assert page is None or page.records == records[after : after + 3]
@@ -284,13 +327,15 @@ def test_recent_records_are_a_bounded_and_true_piece_of_the_stream(sizes, data):
 def test_watches_that_nobody_uses_are_dropped_and_the_used_ones_stay():
     watches = Watches()
 
-    with watches.pinned("kept") as kept:
-        for number in range(2 * IDLE):
-            with watches.pinned(f"s{number}"):
+    with watches.acquire("kept") as kept:
+        for number in range(2 * IDLE_ENTRIES):
+            with watches.acquire(f"s{number}"):
                 pass
 
         assert watches.get("kept") is kept
-        assert [n for n in range(2 * IDLE) if watches.get(f"s{n}")] == [*range(IDLE, 2 * IDLE)]
+        assert [n for n in range(2 * IDLE_ENTRIES) if watches.get(f"s{n}")] == [
+            *range(IDLE_ENTRIES, 2 * IDLE_ENTRIES)
+        ]
 
 
 def test_offsets_lost_in_a_power_failure_are_unknown(path):
@@ -302,3 +347,49 @@ def test_offsets_lost_in_a_power_failure_are_unknown(path):
             await store.read("t", 2)
 
     run(path, story)
+
+
+def test_a_refused_charge_in_a_shared_transaction_changes_nothing(path):
+    async def story(store):
+        await store.charge([Charge("k", {"n": 1})])
+        limited = [Charge("j", {"n": 1}), Charge("k", {"n": 1}, limits={"n": 1})]
+        calls = [store.create(NewStream(f"s{n}"), [b"x"], charges=limited) for n in range(3)]
+        calls.append(store.create(NewStream("t")))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        return [type(result).__name__ for result in results], await store.usage(["j", "k"])
+
+    outcomes = ["QuotaReached"] * 3 + ["Created"]
+    assert run(path, story) == (outcomes, [{}, {"n": 1}])
+
+
+def test_a_long_stream_is_pruned_in_steps_and_its_number_is_not_used_again(path):
+    async def story(store):
+        await store.create(NewStream("long"))
+        for at in range(1200):
+            await store.append("long", [b"x"], at)
+        await store.close("long", End("complete"), 1200)
+        steps = [await store.prune(size=0)]
+        await store.create(NewStream("next"), [b"a"])
+        while steps[-1].more:
+            steps.append(await store.prune(size=0))
+        rows = store._database.execute("SELECT stream, last FROM records").fetchall()
+        return [step.deleted for step in steps], len(rows), (await store.read("next")).records
+
+    deleted, rows, records = run(path, story, window=0, synchronous="normal")
+
+    assert (deleted[0], sum(deleted), len(deleted) > 3) == (1, 1, True)
+    assert (rows, records) == (1, [Record(1, b"a")])
+
+
+def test_a_search_does_not_hold_up_reads(path):
+    async def story(store):
+        await store.create(NewStream("s"))
+        release = threading.Event()
+        slow = [store._ask(lambda _: release.wait(10), store._searcher) for _ in range(6)]
+        searches = asyncio.gather(*slow)
+        await asyncio.sleep(0)
+        info = await asyncio.wait_for(store.info("s"), 5)
+        release.set()
+        return info.id, await searches
+
+    assert run(path, story) == ("s", [True] * 6)

@@ -10,7 +10,6 @@ import pytest
 
 from unbroken import AsyncClient, Client, ConnectFailed, TimedOut, Timeouts
 from unbroken.simulator.app import running
-from unbroken.transport.base import Deadlines, HttpRequest
 from unbroken.transport.http_sync import HttpTransport
 
 
@@ -45,16 +44,6 @@ def test_a_whole_answer_leaves_its_connection_for_the_next(server):
 
     assert pool.num_connections == 1
     assert pool.num_requests == 3
-
-
-def test_the_socket_is_read_below_the_chunk_reader(server):
-    body = b'{"model": "m?tps=0", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
-    request = HttpRequest("POST", f"{server}/v1/chat/completions", {}, body)
-
-    answer = HttpTransport().open(request, Deadlines())
-
-    assert answer._raw is not None
-    answer.close()
 
 
 def test_leaving_the_block_closes_the_connection_upstream(server):

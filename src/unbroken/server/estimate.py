@@ -49,7 +49,7 @@ def usage_of(request: Request, response: Response, metrics: StreamMetrics) -> Us
     )
 
 
-def cost_of(response: Response, usage: Usage | None) -> float | None:
+def cost_of(request: Request, response: Response, usage: Usage | None) -> float | None:
     """Return what that usage costs in USD, or None where no price is known.
 
     An estimate is priced as if the last attempt had made all of it; what is known is never less.
@@ -58,7 +58,7 @@ def cost_of(response: Response, usage: Usage | None) -> float | None:
     if usage is None or usage is response.usage or not tried:
         return _payable(response.cost)
     priced = tried[-1].quote(tried[-1].provider, tried[-1].model, usage)
-    reported = response.cost if _is_plausible(response) else None
+    reported = response.cost if _is_priced_soundly(request, response) else None
     known = [cost for cost in (reported, priced) if cost is not None]
     return _payable(max(known, default=None))
 
@@ -69,33 +69,34 @@ def _payable(cost: float | None) -> float | None:
 
 def _plausible(usage: Usage, request: Request, response: Response) -> Usage:
     """Return the usage without numbers that can't be true; then its source is `partial`."""
-    limits = _limits(request, response)
-    wrong = {field: 0 for field, most in limits.items() if not 0 <= getattr(usage, field) <= most}
+    attempts = max(1, len(response.attempts))
+    wrong = _implausible(usage, attempts, attempts * (request.n or 1))
     if not wrong:
         return usage
-    log_event(
-        "usage_out_of_range",
-        served_by=f"{response.provider}/{response.model}",
-        **{field: getattr(usage, field) for field in wrong},
-    )
-    return msgspec.structs.replace(usage, **wrong, source="partial")
+    served_by = f"{response.provider}/{response.model}"
+    log_event("usage_out_of_range", served_by=served_by, **wrong)
+    return msgspec.structs.replace(usage, **dict.fromkeys(wrong, 0), source="partial")
 
 
-def _limits(request: Request, response: Response) -> dict[str, int]:
-    attempts = max(1, len(response.attempts))
-    output = MAX_OUTPUT * attempts * (request.n or 1)
-    inputs = ("input_tokens", "cached_input_tokens", "cache_write_tokens")
-    return dict.fromkeys(inputs, MAX_INPUT * attempts) | dict.fromkeys(
-        ("output_tokens", "reasoning_tokens"), output
-    )
+def _implausible(usage: Usage, prompts: int, answers: int) -> dict[str, int]:
+    """Return the numbers that so many prompts and answers can't have, by field."""
+    limits = dict.fromkeys(_OF_PROMPTS, MAX_INPUT * prompts)
+    limits |= dict.fromkeys(_OF_ANSWERS, MAX_OUTPUT * answers)
+    return {
+        field: tokens
+        for field, limit in limits.items()
+        if not 0 <= (tokens := getattr(usage, field)) <= limit
+    }
 
 
-def _is_plausible(response: Response) -> bool:
-    """Whether the price that was made of the reports counts."""
+_OF_PROMPTS = ("input_tokens", "cached_input_tokens", "cache_write_tokens")
+_OF_ANSWERS = ("output_tokens", "reasoning_tokens")
+
+
+def _is_priced_soundly(request: Request, response: Response) -> bool:
+    """Whether no attempt was priced by numbers that can't be true."""
     reports = [attempt.usage for attempt in response.attempts if attempt.usage is not None]
-    return all(
-        0 <= usage.input_tokens <= MAX_INPUT and usage.output_tokens >= 0 for usage in reports
-    )
+    return not any(_implausible(usage, 1, request.n or 1) for usage in reports)
 
 
 def _hidden_reasoning(request: Request, metrics: StreamMetrics) -> int:

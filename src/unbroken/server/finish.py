@@ -50,7 +50,7 @@ def result_of(
         reason=ending.reason,
         error=None if ending.error is None else Failure.from_error(ending.error),
         usage=usage,
-        cost=cost_of(response, usage),
+        cost=cost_of(request.request, response, usage),
         provider=response.provider,
         model=response.model,
         attempts=len(response.attempts),

@@ -27,7 +27,7 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from unbroken.client._async import AsyncClient
-from unbroken.client._plan import configured, default_model, environment
+from unbroken.client._plan import environment
 from unbroken.errors import (
     BadRequest,
     NotFound,
@@ -40,6 +40,7 @@ from unbroken.messages import Request
 from unbroken.metrics import prices
 from unbroken.metrics.answered import AnswerCompleted, Observer, notify
 from unbroken.metrics.prometheus import Board
+from unbroken.server.admission import Models
 from unbroken.server.answers import Answers
 from unbroken.server.auth import CACHE_TTL, KeyLimits, Keys, Principal, user
 from unbroken.server.csrf import CrossOriginGuard
@@ -70,9 +71,6 @@ except ImportError:  # OpenTelemetry is an extra
 
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
-
-MAX_MODEL_NAME = 4096
-"""Characters in the name of a model; the simulator's have their parameters in it."""
 
 REVOCATION_INTERVAL = CACHE_TTL / 2
 """Seconds between two checks of the keys that own open answers."""
@@ -122,7 +120,7 @@ class Gateway:
         self.client = client or AsyncClient()
         self.answers = Answers(store, self.client, self._on_finished)
         self.answers.set_retention(self.settings.retention, self.settings.keep_bytes)
-        self.default_model = (self.settings.models or [default_model(environment())])[0]
+        self.admitted = Models(self.settings, self.client.routes, environment())
         self._app = Starlette(
             routes=found_routes(),
             middleware=self._middleware(),
@@ -171,14 +169,14 @@ class Gateway:
         running, self.settings = self.settings, msgspec.structs.replace(self.settings, **changed)
         self.answers.set_retention(settings.retention, settings.keep_bytes)
         self.keys.set_limits(key_limits)
-        self.default_model = (settings.models or [default_model(environment())])[0]
+        self.admitted = Models(self.settings, self.client.routes, environment())
         names = set(settings.__struct_fields__) - set(RELOADABLE)
         return sorted(name for name in names if getattr(settings, name) != getattr(running, name))
 
     async def _stop_revoked(self) -> None:
         """Stop the answers of keys that were revoked or have expired."""
         for stream, producer in [*self.answers.producers.items()]:
-            if not await self.keys.is_valid(producer.owner):
+            if not await self.keys.is_valid(producer.request.owner):
                 log_event("key_invalid", stream=stream)
                 await self.answers.stop(stream)
 
@@ -251,14 +249,7 @@ class Gateway:
 
     def _check(self, models: list[str]) -> None:
         """Whether these may be asked, now. NotFound, Overloaded."""
-        allowed = self.settings.models
-        for model in models:
-            if len(model) > MAX_MODEL_NAME:
-                said = f"the name of a model has at most {MAX_MODEL_NAME} characters"
-                raise BadRequest(said, status=400, code="invalid_request_error")
-            if allowed and model not in allowed:
-                said = f"the model {model!r} is not served here; there are: {', '.join(allowed)}"
-                raise NotFound(said, status=404, code="model_not_found")
+        self.admitted.check(models)
         if self.answers.closing:
             said = "this server is restarting"
             raise Overloaded(said, status=503, code="restarting", retry_after=1.0)
@@ -302,9 +293,13 @@ class Gateway:
         return caller
 
     def models(self) -> list[str]:
-        """The names that `model` may have: routes, defaults, the simulator."""
-        found = [*self.client.routes, *configured(environment()), "sim/demo"]
-        return self.settings.models or list(dict.fromkeys(found))
+        """The names that `model` may have."""
+        return self.admitted.names()
+
+    @property
+    def default_model(self) -> str:
+        """The model when a request names none."""
+        return self.admitted.default
 
     def _on_finished(self, asked: AnswerRequest, stream: str, result: Result) -> None:
         """Report an answer that this process ended: to the metrics, to traces, to the log."""
@@ -339,8 +334,8 @@ def too_large(most: int) -> BadRequest:
 
 def _labels(asked: AnswerRequest) -> dict[str, str]:
     """What an answer is found by: its model, and how the question begins."""
-    said = [m.text for m in asked.request.messages if m.role == "user"]
-    return {"model": asked.models[0], "question": said[-1][:200] if said else ""}
+    questions = (m.text for m in reversed(asked.request.messages) if m.role == "user")
+    return {"model": asked.models[0], "question": next(questions, "")[:200]}
 
 
 def is_exhausted(stream: StreamInfo, after: int) -> bool:

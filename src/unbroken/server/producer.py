@@ -42,7 +42,7 @@ class Producer:
     ) -> None:
         self.live = LiveTail(lease.tail)
         self._store, self._finisher, self._stream = store, finisher, stream
-        self._lease, self._request = lease, request
+        self._lease, self.request = lease, request
         self._stopped: Ending | None = None
 
     @property
@@ -51,11 +51,6 @@ class Producer:
         tail = self.live.tail
         takeovers = self._lease.takeovers if tail == self._lease.tail else 0
         return msgspec.structs.replace(self._lease, tail=tail, takeovers=takeovers)
-
-    @property
-    def owner(self) -> str:
-        """The owner of the answer: a key's id, or "" without keys."""
-        return self._request.owner
 
     async def run(self) -> None:
         """Write the answer to its end. StoreError if the store does not take it, or another
@@ -102,10 +97,10 @@ class Producer:
         """
         ending = self._stopped or Ending("failed" if error else "complete", "", error)
         response, metrics = self._stream.response, self._stream.metrics
-        result = result_of(self._request, response, metrics, ending)
+        result = result_of(self.request, response, metrics, ending)
         while self.live.end is None:
             try:
-                finished = await self._finisher.finish(self.lease, self._request, result)
+                finished = await self._finisher.finish(self.lease, self.request, result)
             except (OffsetConflict, StreamClosed, StreamMissing):
                 raise
             except StoreError:

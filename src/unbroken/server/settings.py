@@ -44,6 +44,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pages may send requests, `*` for any. `models`: the models and routes that may be requested, the
     first of them by default; all if empty.
 
+    `simulator`: `open` lets callers request `sim/...` models with parameters (`sim/demo?tps=20`);
+    `auto` serves them, without parameters, only if nothing else is configured or `models` lists
+    them.
+
     `uds`, `ssl_*`, `proxy_headers`, `forwarded_allow_ips` and `timeout_keep_alive` are uvicorn's
     settings of these names. `timeout_head` and `timeout_body` bound how long a request may take to
     arrive, `timeout_write` how long a client may read nothing while a response waits for it.
@@ -77,6 +81,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_content: bool = False
     cors: list[str] = []
     models: list[str] = []
+    simulator: Literal["auto", "open"] = "auto"
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:

@@ -33,7 +33,8 @@ def bind_sockets(settings: Settings) -> list[socket.socket]:
         return _bind_all({(family, address): None for family, _, _, _, address in found})
     except OSError as error:
         raise ConfigurationError(
-            f"can't listen on {settings.url}: {error.strerror}", hint="Choose another --host or --port."
+            f"can't listen on {settings.url}: {error.strerror}",
+            hint="Choose another --host or --port.",
         ) from error
 
 

@@ -35,6 +35,7 @@ BEGINNING: Offset = 0
 PAGE_BYTES = 1 << 18  # a page holds no more, so that one slow reader can't hold a whole stream
 FIND_SCAN = 1000  # streams that one search looks at, so that no search delays other reads
 PRUNE_BATCH = 50  # streams that one step of `prune` deletes
+PROCESS_MEMORY = 3600.0  # seconds for which a dead process is remembered: it may come back
 
 
 class Record(Struct, frozen=True, gc=False):

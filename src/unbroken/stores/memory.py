@@ -17,6 +17,7 @@ from unbroken.stores.base import (
     EVERYTHING,
     FIND_SCAN,
     PAGE_BYTES,
+    PROCESS_MEMORY,
     PRUNE_BATCH,
     Ack,
     Clock,
@@ -376,9 +377,9 @@ class MemoryStore:
 
     def _forget_processes(self) -> None:
         """Forget dead processes of which no stream is left."""
-        producing = {log.producer for log in self._produced.values()}
-        kept = {p: t for p, t in self._processes.items() if self._alive(p) or p in producing}
-        self._processes = kept
+        kept = {log.producer for log in self._produced.values()}
+        before = self._clock() - PROCESS_MEMORY
+        self._processes = {p: t for p, t in self._processes.items() if t > before or p in kept}
 
     async def ping(self) -> None:
         """Memory can always be written."""

@@ -1,4 +1,7 @@
-"""Real HTTP for callers that await, on aiohttp. Why aiohttp: docs/adr/0001-http-libraries.md."""
+"""Real HTTP for callers that await, on aiohttp. Why aiohttp: docs/adr/0001-http-libraries.md.
+
+aiohttp keeps the connections; responses are read by `http1`, as in the synchronous transport.
+"""
 
 import asyncio
 import time
@@ -15,7 +18,9 @@ from unbroken.errors import (
     TimedOut,
     TransportError,
 )
+from unbroken.transport.aiohttp_reader import connector_of
 from unbroken.transport.base import AsyncLane, Deadlines, HttpRequest
+from unbroken.transport.http1 import decompression
 from unbroken.transport.proxies import Proxies
 from unbroken.transport.race import T, race_tasks
 from unbroken.transport.waits import AsyncWaits
@@ -23,9 +28,13 @@ from unbroken.transport.waits import AsyncWaits
 _LINGER = 0.05
 """Seconds to wait for the last chunk of a whole answer, so that its connection can serve again."""
 
+_GLANCE = 0.001
+"""Seconds to look for what has come already, when the time to wait for it is over."""
 
-_FOREIGN = (aiohttp.ClientError, OSError, UnicodeError)
-"""TimeoutError is an OSError, InvalidURL a ClientError; a UnicodeError: no host has such a name."""
+_FAILURES = (aiohttp.ClientError, OSError, UnicodeError, TransportError)
+"""TimeoutError is an OSError, InvalidURL a ClientError; a UnicodeError: no host has such a name.
+TransportError is what `http1` raises.
+"""
 
 _CONNECT = (
     aiohttp.ClientConnectorError,
@@ -35,8 +44,10 @@ _CONNECT = (
 )
 
 
-def _ours(error: Exception) -> TransportError:
-    """The one place where foreign exceptions become ours."""
+def _translate(error: Exception) -> TransportError:
+    """Return the exception of ours for one of aiohttp's."""
+    if isinstance(error, TransportError):
+        return error
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return TimedOut(phase="connect")
     if isinstance(error, TimeoutError):
@@ -47,92 +58,114 @@ def _ours(error: Exception) -> TransportError:
 
 
 class HttpBody:
-    """An answer whose headers have come."""
+    """A response whose headers have come."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = {k.lower(): v for k, v in response.headers.items()}
         self._response = response
         self._content = response.content
-        self._watch = _Watch(response.content)
+        self._timer = _ReadTimer(response.content)
+        self._decompression = decompression(self.headers)
 
     async def read(self, deadline: float | None) -> bytes:
-        """Whatever has arrived, at least one byte; b"" at the end of the body."""
+        """Return whatever has arrived, at least one byte; b"" at the end of the body."""
+        if not self._decompression:
+            return await self._read(deadline)
+        data = b""
+        while not data:
+            raw = b"" if self._decompression.pending else await self._read(deadline)
+            if not raw and not self._decompression.pending:
+                self._decompression.eof()
+                break
+            data = self._decompression.feed(raw)
+        return data
+
+    async def _read(self, deadline: float | None) -> bytes:
         try:
             data = self._content.read_nowait(-1)  # what is here needs no timer
             if data:
                 return data
-            self._watch.until(deadline)
+            self._timer.start(deadline)
             return await self._content.readany()
-        except _FOREIGN as error:
+        except _FAILURES as error:
             if data := self._unread():
                 return data
-            raise _ours(error) from error
+            raise _translate(error) from error
         finally:
-            self._watch.deadline = None
+            self._timer.deadline = None
 
     def _unread(self) -> bytes:
         """What had come before the connection broke: aiohttp raises rather than give it out."""
         return self._content._read_nowait(-1)
 
     async def close(self, *, reusable: bool = False) -> None:
-        """Let go at once. `reusable`: the answer is whole, the connection may serve again."""
-        self._watch.close()
+        """Close at once. `reusable`: the answer is whole, the connection may serve again."""
+        self._timer.close()
         whole = False
         try:
             whole = reusable and await self._at_end()
-        finally:  # who is cancelled while lingering lets go too
+        finally:  # a task that is cancelled while lingering closes the connection too
             if whole:
                 self._response.release()
             else:
                 self._response.close()
 
     async def _at_end(self) -> bool:
-        """The body's own end follows the answer's; without it the connection is spent."""
+        """Whether the body ends here. It follows the answer's end; without it the connection is
+        spent.
+        """
         try:
             async with asyncio.timeout(_LINGER):
                 return not await self._content.readany()
-        except (aiohttp.ClientError, OSError):
+        except _FAILURES:
             return False
 
 
-class _Watch:
-    """Wakes a read at its deadline. One timer serves many reads: set anew only when it rings too
-    early, since a timer for each costs more than the read itself.
+class _ReadTimer:
+    """Wakes a read at its deadline. One timer serves many reads and is set anew only when it fires
+    too early, since a timer for each costs more than the read itself.
     """
 
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self.deadline: float | None = None
         self._content = content
         self._timer: asyncio.TimerHandle | None = None
-        self._rings = 0.0
+        self._fires_at = 0.0
+        self._looked = False
 
-    def until(self, deadline: float | None) -> None:
-        """From now on a read waits, until then at most."""
-        self.deadline = deadline
-        if deadline is not None and (self._timer is None or deadline < self._rings):
+    def start(self, deadline: float | None) -> None:
+        """A read begins to wait; it fails with TimeoutError at the deadline."""
+        self.deadline, self._looked = deadline, False
+        if deadline is not None and (self._timer is None or deadline < self._fires_at):
             self._set(deadline)
 
     def close(self) -> None:
-        """Nothing is read any more."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _set(self, deadline: float) -> None:
         self.close()
-        self._rings = deadline
+        self._fires_at = deadline
         left = max(deadline - time.monotonic(), 0.0)
-        self._timer = asyncio.get_running_loop().call_later(left, self._ring)
+        self._timer = asyncio.get_running_loop().call_later(left, self._fire)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         if self.deadline is None:
             return
-        if self.deadline <= time.monotonic():
-            self._content.set_exception(TimeoutError())
-        else:
+        if self.deadline > time.monotonic():
             self._set(self.deadline)
+        elif self._content._size:
+            self._timer = None  # the read has its data, and has not been resumed yet
+        elif not self._looked:
+            # A loop that was blocked may hold bytes that it has not read from the socket yet.
+            self._looked = True
+            self._timer = asyncio.get_running_loop().call_later(_GLANCE, self._fire)
+        else:
+            self._content.set_exception(TimeoutError())
 
 
 class AsyncHttpTransport:
@@ -146,7 +179,8 @@ class AsyncHttpTransport:
 
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> HttpBody:
         """Send the request; the body's headers have come when this returns."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_left(deadlines.connect))
+        # `connect` bounds the name, all addresses and TLS together; `sock_connect` each address
+        timeout = aiohttp.ClientTimeout(total=None, connect=_left(deadlines.connect))
         proxy, headers = self._way(request)
         try:
             async with self._waits.within(_left(deadlines.headers), request):
@@ -159,8 +193,8 @@ class AsyncHttpTransport:
                     allow_redirects=False,
                     **proxy,
                 )
-        except _FOREIGN as error:
-            raise _ours(error) from error
+        except _FAILURES as error:
+            raise _translate(error) from error
         return HttpBody(response)
 
     def _way(self, request: HttpRequest) -> tuple[dict[str, Any], dict[str, str]]:
@@ -202,9 +236,11 @@ class AsyncHttpTransport:
         loop = asyncio.get_running_loop()
         if self._session is None:
             self._loop = loop
-            connector = aiohttp.TCPConnector(limit=0)  # the caller's concurrency is the limit
+            connector = connector_of(loop)
             jar = aiohttp.DummyCookieJar()  # keys share the session: no cookie goes from one to all
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=jar)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=jar, auto_decompress=False
+            )
         if loop is not self._loop:
             raise LocalProtocolError(
                 "this client has connections of another event loop; make one AsyncClient in each"

@@ -37,6 +37,27 @@ class Waits:
             bell.set()
 
 
+_GLANCE = 0.001
+"""Seconds for the event loop to look at its sockets, when the time to wait is over."""
+
+
+class _Expiry:
+    """Ends a timeout. A loop that was blocked past it may hold an answer that it has not read yet:
+    it looks at its sockets once more.
+    """
+
+    def __init__(self, timeout: asyncio.Timeout, seconds: float) -> None:
+        self._timeout, self._loop = timeout, asyncio.get_running_loop()
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        self._timer = self._loop.call_later(_GLANCE, self._timeout.reschedule, now)
+
+
 class AsyncWaits:
     """Of tasks."""
 
@@ -48,12 +69,15 @@ class AsyncWaits:
         self, seconds: float | None, request: HttpRequest | None
     ) -> AsyncGenerator[None, None]:
         """TimeoutError if what stands in here takes longer, or is ended."""
-        async with asyncio.timeout(seconds) as timeout:
+        async with asyncio.timeout(None) as timeout:
             self._timeouts[id(request)] = timeout
+            expiry = None if seconds is None else _Expiry(timeout, seconds)
             try:
                 yield
             finally:
                 self._timeouts.pop(id(request), None)
+                if expiry is not None:
+                    expiry.cancel()
 
     async def sleep(self, seconds: float, request: HttpRequest | None) -> bool:
         """Wait. Whether it was ended before its time."""

@@ -9,12 +9,12 @@ export class Answer {
 
   forget() {
     this.text = this.reasoning = this.model = this.note = "";
-    this.calls = [];
+    this.calls = new Map(); // by index, which a provider chooses
     this.usage = null;
   }
 
   add(events) {
-    for (const event of events) WORDS[event.type]?.(this, event);
+    for (const event of events) WORDS.get(event.type)?.(this, event);
     if (this.first === null && (this.text || this.reasoning)) this.first = performance.now();
   }
 
@@ -36,20 +36,23 @@ export class Answer {
 
 const shown = (event) => (event.choice || 0) === 0;
 
-const WORDS = {
+const WORDS = new Map(Object.entries({
   message_start: (answer, event) => (answer.model = event.model || answer.model),
   text_delta: (answer, event) => shown(event) && (answer.text += event.text),
   refusal_delta: (answer, event) => shown(event) && (answer.text += event.text),
   reasoning_delta: (answer, event) => shown(event) && (answer.reasoning += event.text),
-  tool_call_start: (answer, event) => (answer.calls[event.index] = { name: event.name, arguments: "" }),
-  tool_call_delta: (answer, event) => (answer.calls[event.index].arguments += event.arguments),
+  tool_call_start: (answer, event) => answer.calls.set(event.index, { name: event.name, arguments: "" }),
+  tool_call_delta: (answer, event) => {
+    const call = answer.calls.get(event.index);
+    if (call) call.arguments += event.arguments;
+  },
   usage: (answer, event) => (answer.usage = event.usage),
   message_end: (answer, event) => (answer.usage = event.usage || answer.usage),
   restarted: (answer) => answer.forget(),
   retrying: (answer, event) => (answer.note = `asking again: ${event.reason}`),
   resumed: (answer) => (answer.note = "the connection to the model broke; the answer went on"),
   fell_back: (answer, event) => (answer.note = `${event.model} answers instead`),
-};
+}));
 
 const seconds = (value) => `${value.toFixed(2)} s`;
 

@@ -1,22 +1,24 @@
 // Following an answer to its end, whatever happens to the network or to the server.
 
-import { Refused, request } from "./api.js";
+import { Refused, request, stream } from "./api.js";
 
 const SILENCE = 40_000; // milliseconds; the gateway says something every 15 seconds
 const LONGEST = 5_000; // between two tries
 
 /**
- * Calls `told(events)` for everything behind the offset 0 and returns how the answer ended.
- * Nothing is told twice: after a break the rest is asked for by the last offset that was read.
+ * Call `told(events)` for everything after offset 0 and return how the answer ended. No event is
+ * passed twice: after a break the rest is requested by the last offset that was read.
  * `lost(seconds)` is called while the connection is gone, with null when it is back.
+ * With a `token` the user's own key is not sent.
  */
 export async function follow(id, { token = "", signal, told, lost }) {
+  const place = stream(id);
   let after = 0;
   let pause = 250;
   for (;;) {
     try {
       const query = `after=${after}${token && `&token=${encodeURIComponent(token)}`}`;
-      for await (const frame of frames(`v1/streams/${id}?${query}`, signal)) {
+      for await (const frame of frames(`${place}?${query}`, { signal, secret: !token })) {
         lost(null);
         pause = 250;
         if (frame.event === "end") return JSON.parse(frame.data);
@@ -48,14 +50,14 @@ export function rest(milliseconds, signal) {
 }
 
 /** The frames of an event stream (WHATWG HTML 9.2), until it ends or falls silent. */
-async function* frames(path, signal) {
+async function* frames(path, { signal, secret }) {
   const gone = new AbortController();
   const leave = () => gone.abort();
   let alarm = setTimeout(leave, SILENCE);
   signal.addEventListener("abort", leave);
   addEventListener("offline", leave);
   try {
-    const response = await request(path, { headers: { accept: "text/event-stream" }, signal: gone.signal });
+    const response = await request(path, { headers: { accept: "text/event-stream" }, signal: gone.signal, secret });
     if (response.status === 204) throw new Refused(410, "this answer has nothing more to say");
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let held = ""; ; ) {
@@ -74,15 +76,16 @@ async function* frames(path, signal) {
     clearTimeout(alarm);
     signal.removeEventListener("abort", leave);
     removeEventListener("offline", leave);
-    gone.abort(); // whoever stops reading hangs up
+    gone.abort(); // a reader that stops closes the connection
   }
 }
 
 function parsed(block) {
-  const frame = { event: "", id: "", data: null };
+  const frame = Object.assign(Object.create(null), { event: "", id: "", data: null });
   for (const line of block.split("\n")) {
     const at = line.indexOf(":");
-    if (at > 0) frame[line.slice(0, at)] = line.slice(at + 1).replace(/^ /, "");
+    const name = line.slice(0, at);
+    if (at > 0 && name in frame) frame[name] = line.slice(at + 1).replace(/^ /, "");
   }
   return frame.data === null ? null : frame;
 }

@@ -177,9 +177,10 @@ async function share(turn) {
   if (token) await copy(`${location.href.split("#")[0]}#shared=${turn.stream}.${token}`, "A link to this answer is copied: whoever has it may read it.");
 }
 
-/** One answer of somebody else's, read-only, live if it is under way. */
+/** An answer that another user shared, read-only, live if it is still growing. */
 async function shared(stream, token) {
   document.body.classList.add("shared");
+  if (!api.isId(stream) || !api.isId(token)) return view.say("This link is not complete, or was changed.");
   const shown = new view.AnswerView("");
   const answer = new Answer();
   try {
@@ -263,8 +264,8 @@ async function load() {
 }
 
 addEventListener("hashchange", () => location.reload());
-const link = location.hash.match(/^#shared=([^.]+)\.(.+)$/);
-if (link) shared(link[1], link[2]);
+const link = location.hash.match(/^#shared=(.*)$/s);
+if (link) shared(...link[1].split("."));
 else {
   open(history.last.get());
   listen();

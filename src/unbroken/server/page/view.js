@@ -59,7 +59,7 @@ export class AnswerView {
     this.body.replaceChildren(html(answer.text));
     this.thought.hidden = !answer.reasoning;
     this.thoughts.textContent = answer.reasoning;
-    this.calls.replaceChildren(...answer.calls.map((call) => element("pre", "", `${call.name}(${call.arguments})`)));
+    this.calls.replaceChildren(...[...answer.calls.values()].map((call) => element("pre", "", `${call.name}(${call.arguments})`)));
     this.note.textContent = answer.note;
     this.facts.textContent = [this.model.startsWith("sim/") && "simulated", ...answer.live()].filter(Boolean).join(" · ");
     if (near) toEnd();

@@ -11,7 +11,10 @@ from starlette.routing import Route
 from unbroken.server.openapi import OPERATIONS, Operation, description
 
 _HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'",
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
     "x-content-type-options": "nosniff",
 }
 

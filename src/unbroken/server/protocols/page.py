@@ -1,7 +1,8 @@
 """The chat page at `/`: plain files, no build step, nothing from elsewhere.
 
-What a model says is shown as Markdown that has been cleaned; the Content-Security-Policy is the
-second lock: no script runs but the files here, and nothing is asked of any other server.
+A model's text is shown as Markdown from an allow-list of tags and attributes (`page/markdown.js`).
+The Content-Security-Policy is the second line: only the scripts here run, no HTML is made from text
+but by the sanitizer (Trusted Types), and no request goes to another server.
 """
 
 from pathlib import Path
@@ -23,12 +24,13 @@ _TYPES = {
 _FILES = {
     path.relative_to(FOLDER).as_posix(): path for path in FOLDER.rglob("*") if path.suffix in _TYPES
 }
-"""By name: what somebody asks for is looked up here, and never made into a path."""
+"""By name: a requested path is looked up here, and never joined to a directory."""
 
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types dompurify"
     ),
     "cache-control": "no-cache",  # kept, but asked about each time: the files carry an ETag
     "referrer-policy": "no-referrer",  # a shared link holds its token

@@ -43,37 +43,38 @@ class Index:
     async def find(self, owner: str | None, search: Search) -> Found:
         """Return the youngest first, after looking at FIND_SCAN streams at most."""
         found: list[StreamInfo] = []
-        before, scanned = search.before, 0
-        while scanned < FIND_SCAN:
-            names, floor = await self._page(owner, before)
-            scanned += len(names)
-            for row in await self.rows(names):
+        before, scanned, more = search.before, 0, True
+        while more and scanned < FIND_SCAN:
+            page, more = await self._page(owner, before)
+            some, more = page[: FIND_SCAN - scanned], more or len(page) > FIND_SCAN - scanned
+            scanned, before = scanned + len(some), some[-1][0] if some else before
+            for row in await self.rows([name for _, name in some]):
                 if matches(search, row.info.labels, closed=row.info.closed):
                     found.append(row.info)
                 if len(found) == search.limit:
                     return Found(found, row.number)
-            if floor is None:
-                return Found(found)
-            before = floor
-        return Found(found, before)
+        return Found(found, before if more else None)
 
-    async def _page(self, owner: str | None, before: int | None) -> tuple[list[str], int | None]:
-        """Return the next names of all shards, and the number down to which they are complete."""
+    async def _page(
+        self, owner: str | None, before: int | None
+    ) -> tuple[list[tuple[int, str]], bool]:
+        """Return the next numbers and names of all shards, and whether there may be more."""
         below = "+inf" if before is None else f"({before}"
         shards = self._client.nodes.shards
         keys = [s.key("all") if owner is None else s.key("o", owner) for s in shards]
+        count = -(-_PAGE // len(shards))
         pages = await asyncio.gather(
             *(
-                self._client.read(shard, scripts.LIST, [key], below, _PAGE)
+                self._client.read(shard, scripts.LIST, [key], below, count)
                 for shard, key in zip(shards, keys, strict=True)
             )
         )
-        lists = [[(float(score), s) for score, s in pairs_of(answer[1])] for answer in pages]
-        floors = [page[-1][0] for page in lists if len(page) == _PAGE]
-        floor = max(floors, default=None)
+        lists = [[(int(number), s) for number, s in pairs_of(answer[1])] for answer in pages]
+        # Below the last number of a full page its shard may have more.
+        floor = max([page[-1][0] for page in lists if len(page) == count], default=None)
         pairs = sorted((pair for page in lists for pair in page), reverse=True)
-        names = [name for number, name in pairs if floor is None or number >= floor]
-        return names, None if floor is None else int(floor)
+        whole = [pair for pair in pairs if floor is None or pair[0] >= floor]
+        return whole, floor is not None
 
     async def closed_before(self, age: float, limit: int) -> list[str]:
         """Return some streams that were closed so many seconds ago."""

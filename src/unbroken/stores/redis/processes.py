@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha1
 from typing import Any, NamedTuple
 
-from unbroken.stores.base import Heartbeat, Lease
+from unbroken.stores.base import PROCESS_MEMORY, Heartbeat, Lease
 from unbroken.stores.redis import scripts
 from unbroken.stores.redis.client import RetryingClient
 from unbroken.stores.redis.index import Index
@@ -22,9 +22,6 @@ from unbroken.stores.redis.rows import pairs_of
 
 ORPHAN_GRACE = 3.0
 """Seconds after an outage in which there are no orphans: live processes send heartbeats first."""
-
-FORGET = 60.0
-"""Seconds after which a dead process without streams is forgotten."""
 
 _BATCH = 500
 """Streams that are released in one step."""
@@ -168,7 +165,7 @@ class Processes:
         gone = [
             (process, repr(until))
             for process, until in known.until.items()
-            if until + FORGET < known.now and float(number(process)) not in producing
+            if until + PROCESS_MEMORY < known.now and float(number(process)) not in producing
         ]
         if gone:
             await self._retire(gone)

@@ -108,9 +108,7 @@ class RedisStore:
         self._sent.drop(new.id)
         while True:
             stream = await self._index.claim(new.owner, new.key, new.id) if new.key else new.id
-            here = await self._charge_elsewhere(new, stream, charges)
-            answer = await self._create(new, stream, records, producer, here)
-            rules.check_quota(here, answer)
+            answer = await self._admitted(new, stream, records, producer, charges)
             if answer[0] != b"gone":
                 break
             await self._index.unclaim(new.owner, new.key, stream)
@@ -123,22 +121,28 @@ class RedisStore:
         lease = Lease(stream, producer, info.fence, info.tail) if producer else None
         return Created(info, fresh=True, lease=lease)
 
-    async def _charge_elsewhere(
-        self, new: NewStream, stream: str, charges: Sequence[Charge]
-    ) -> list[Charge]:
-        """Charge what another shard of a cluster counts, for a stream that is new; the rest.
-
-        A process that is killed between the two steps has counted a request that is none.
-        """
-        here, elsewhere = self._counters.split(self._client.nodes.shard(stream), charges)
-        if elsewhere and not await self._index.rows([stream]):
-            try:
+    async def _admitted(
+        self,
+        new: NewStream,
+        stream: str,
+        records: Sequence[bytes],
+        producer: str,
+        charges: Sequence[Charge],
+    ) -> Any:
+        """Create a stream within its quotas, or give up its key."""
+        shard = self._client.nodes.shard(stream)
+        here, elsewhere = self._counters.split(shard, charges)
+        try:
+            # A process that is killed between these two steps has counted a request that is none.
+            if elsewhere and not await self._index.rows([stream]):
                 await self._counters.charge(elsewhere, f"new:{stream}")
-            except QuotaReached:
-                if new.key:
-                    await self._index.unclaim(new.owner, new.key, stream)
-                raise
-        return here
+            answer = await self._create(new, stream, records, producer, here)
+            rules.check_quota(here, answer)
+        except QuotaReached:
+            if new.key:
+                await self._index.unclaim(new.owner, new.key, stream)
+            raise
+        return answer
 
     async def _create(
         self,

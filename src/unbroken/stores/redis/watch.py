@@ -46,7 +46,7 @@ class Message(NamedTuple):
 
 
 def message(data: bytes) -> Message:
-    """Read a message; its words are described in `scripts.common`."""
+    """Read a message; its words are described in `scripts.lua`."""
     line, _, body = data.partition(b"\n")
     kind, *words = line.split(b" ")
     if kind != b"a":

@@ -1,6 +1,6 @@
 """The writer's work for processes: heartbeats, adoption, locks, and retention."""
 
-from unbroken.stores.base import PRUNE_BATCH, Heartbeat, Lease, Pruned
+from unbroken.stores.base import PROCESS_MEMORY, PRUNE_BATCH, Heartbeat, Lease, Pruned
 from unbroken.stores.sqlite import rows
 from unbroken.stores.sqlite.log import DELETE_ROWS, Log
 
@@ -134,5 +134,5 @@ def _forget_some(log: Log) -> bool:
     keys = "SELECT name, window, field FROM counters WHERE until <= ? LIMIT ?"
     query = f"DELETE FROM counters WHERE (name, window, field) IN ({keys})"  # noqa: S608
     count = log.database.execute(query, (log.now(), DELETE_ROWS)).rowcount
-    log.database.execute(_DEAD, (log.now(),))
+    log.database.execute(_DEAD, (log.now() - PROCESS_MEMORY,))
     return count == DELETE_ROWS

@@ -23,7 +23,6 @@ call that changed the log, and the same token gets the same answer.
 A script answers with a list that begins with a word: `ok`, or what was wrong.
 """
 
-from unbroken.stores.redis.scripts.common import Script
 from unbroken.stores.redis.scripts.index import (
     AGREE,
     CHARGE,
@@ -48,6 +47,7 @@ from unbroken.stores.redis.scripts.log import (
     READ,
     REMOVE,
 )
+from unbroken.stores.redis.scripts.lua import Script
 from unbroken.stores.redis.scripts.processes import (
     ADOPT,
     ATTEND,

@@ -1,6 +1,6 @@
 """Scripts of lists, keys, counters, and the conversion of older data."""
 
-from unbroken.stores.redis.scripts.common import script
+from unbroken.stores.redis.scripts.lua import script
 
 # KEYS set; ARGV max limit
 LIST = script(

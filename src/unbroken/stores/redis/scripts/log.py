@@ -1,6 +1,6 @@
 """Scripts of one stream: its records, its end, its head."""
 
-from unbroken.stores.redis.scripts.common import script
+from unbroken.stores.redis.scripts.lua import script
 
 # KEYS h m s open all owner sum gone claim (if it is in this shard) counters...
 # ARGV id meta producer process now token claimed shard shards claims charges records...

@@ -1,6 +1,6 @@
 """Scripts of processes and readers: heartbeats, adoption, hand-over, locks."""
 
-from unbroken.stores.redis.scripts.common import script
+from unbroken.stores.redis.scripts.lua import script
 
 # KEYS procs; ARGV process now seconds
 BEAT = script(

@@ -1,0 +1,113 @@
+"""Decides which models a caller may name, and how many answers and readers one caller may have.
+
+The simulator answers without a key and without cost, so it is served only where nothing else is
+configured, or where `models` lists it. Its parameters (`sim/demo?tokens=5`) are for demos and
+tests: callers may set them only with `simulator = "open"`. Routes and `models` are the operator's
+own words and may name whatever they like.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Collection, Generator, Mapping, Sequence
+
+from unbroken.client._plan import configured
+from unbroken.errors import BadRequest, ConfigurationError, NotFound, RateLimited
+from unbroken.providers.registry import resolve
+from unbroken.server.settings import Settings
+
+MAX_MODEL_NAME = 4096
+"""Characters in the name of a model; the simulator's have their parameters in it."""
+
+_SHOWN = 80
+"""Characters of a name that an error message repeats."""
+
+SIMULATOR = "sim/demo"
+
+
+class Models:
+    """The models of one gateway. `routes` are names of the operator's; `env` may hold keys."""
+
+    def __init__(self, settings: Settings, routes: Collection[str], env: Mapping[str, str]) -> None:
+        self._listed, self._routes = settings.models, list(routes)
+        self._open = settings.simulator == "open"
+        self._configured = configured(env)
+        chosen = [*self._listed, env.get("UNBROKEN_MODEL", ""), *self._configured, *routes]
+        self.default = next(filter(None, chosen), SIMULATOR)
+        self._simulator = self._open or _is_simulated(self.default)
+
+    def names(self) -> list[str]:
+        """The names that `model` may have: those that are listed, or routes and defaults."""
+        simulator = [SIMULATOR] if self._simulator else []
+        found = [*self._routes, *self._configured, *simulator]
+        return self._listed or list(dict.fromkeys(found))
+
+    def check(self, models: Sequence[str]) -> None:
+        """BadRequest or NotFound for the first that may not be asked; it names the setting."""
+        for model in models:
+            if len(model) > MAX_MODEL_NAME:
+                said = f"the name of a model has at most {MAX_MODEL_NAME} characters"
+                raise BadRequest(said, status=400, code="invalid_request_error")
+            if self._listed and model not in self._listed:
+                listed = ", ".join(self._listed)
+                raise _not_found(f"model {_shown(model)} is not served here; available: {listed}")
+            if model not in self._listed and model not in self._routes:
+                self._check_simulated(model)
+
+    def _check_simulated(self, model: str) -> None:
+        if not _is_simulated(model):
+            return
+        if "?" in model and not self._open:
+            raise BadRequest(
+                f"model {_shown(model)} sets parameters of the simulator, which callers of this "
+                'gateway may not; its operator can allow it with simulator = "open" in [server] '
+                "(UNBROKEN_SIMULATOR=open)",
+                status=400,
+                code="simulator_closed",
+            )
+        if not self._simulator:
+            raise _not_found(
+                f"model {_shown(model)} is not served here, since other models are: its "
+                'operator can list it in `models` in [server], or set simulator = "open"'
+            )
+
+
+def _is_simulated(model: str) -> bool:
+    with contextlib.suppress(ConfigurationError):
+        return resolve(model)[0].name == "sim"
+    return False
+
+
+def _not_found(said: str) -> NotFound:
+    return NotFound(said, status=404, code="model_not_found")
+
+
+def _shown(model: str) -> str:
+    return repr(model if len(model) <= _SHOWN else model[:_SHOWN] + "…")
+
+
+class Shares:
+    """Counts what each owner holds of something at a time. Without keys there is one owner only,
+    which may hold all: bounds of the whole process apply to it.
+    """
+
+    def __init__(self, what: str, most: int) -> None:
+        self._what, self._most = what, most
+        self.held: Counter[str] = Counter()
+
+    def check(self, owner: str, held: int) -> None:
+        """RateLimited (429) if the owner has as much as it may."""
+        if owner and held >= self._most:
+            said = f"this caller is at its limit of {self._most} {self._what}"
+            raise RateLimited(said, status=429, code="too_many_streams", retry_after=1.0)
+
+    @contextlib.contextmanager
+    def taken(self, owner: str) -> Generator[None, None, None]:
+        """Count one more while the block runs."""
+        self.check(owner, self.held[owner])
+        self.held[owner] += 1
+        try:
+            yield
+        finally:
+            self.held[owner] -= 1
+            if not self.held[owner]:
+                del self.held[owner]
