@@ -20,6 +20,7 @@ FLOORS = {
         "messages",
         "native",
         "partial",
+        "parts",
         "ready",
         "response",
         "schema",

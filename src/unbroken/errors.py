@@ -149,6 +149,7 @@ class ProviderError(UnbrokenError):
         self.code = code
         self.body = body
         self.retry_after = retry_after
+        self.should_retry: bool | None = None
 
     def facts(self) -> Iterable[str]:
         number = f"{self.status} " if self.status else ""

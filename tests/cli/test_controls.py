@@ -6,7 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-EVIL = "\x1b]0;owned\x07\x1b[2J"
+from unbroken.cli._terminal import harmless
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\u2066\u200b\U000e0041"
 ANSWER = [
     {"model": f"m{EVIL}", "choices": [{"index": 0, "delta": {"content": "hi"}}]},
     {"model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
@@ -60,3 +62,16 @@ def test_control_characters_of_a_provider_are_left_out(unbroken, provider, argum
 
     assert shown in said
     assert [c for c in said if not c.isprintable() and c != "\n"] == []
+
+
+def test_what_scripts_and_emoji_need_is_shown():
+    shown = "e\u0301 שלום می\u200cخواهم 👩\u200d💻 ❤\ufe0f tab\tline\n"
+
+    assert harmless(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\u202eevil", "\u2067x\u2069", "\u061c", "\ufeff", "\U000e0020"]
+)
+def test_no_character_reorders_or_hides_what_a_terminal_shows(hidden):
+    assert all(c.isprintable() for c in harmless(hidden))

@@ -228,7 +228,7 @@ def test_deepseek_gets_the_thoughts_behind_tool_calls_back_and_nobody_else_does(
         {"role": "assistant", "content": "Sunny.", "reasoning_content": "Not needed."},
         {"role": "user", "content": "And Oslo?"},
     ]
-    turns = messages_from(calling)
+    turns = tuple(msgspec.structs.replace(m, native=None) for m in messages_from(calling))
     thoughtless = (turns[0], Message("assistant", turns[1].parts[1:]), *turns[2:])
 
     assert thoughts("deepseek", turns) == [None, "A city.", None, None, None]

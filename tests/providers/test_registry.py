@@ -111,7 +111,7 @@ def test_a_wrong_parameter_is_named(given, named):
         ({"role": "user"}, "dict"),
         ([{"role": "king", "content": "x"}], r"messages\[0\].*king"),
         ([{"role": "user"}], r"messages\[0\].*content"),
-        ([{"role": "user", "content": [{"type": "sound"}]}], r"messages\[0\].*sound"),
+        ([{"role": "user", "content": [{"type": "text"}]}], r"messages\[0\].*text"),
         ([{"role": "tool", "content": "x"}], "tool_call_id"),
     ],
 )

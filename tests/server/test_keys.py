@@ -13,10 +13,13 @@ from unbroken import AsyncClient
 from unbroken.errors import AuthenticationFailed, ConfigurationError
 from unbroken.server.auth import EVERYBODY, OWNER, KeyLimits, Keys, NewKey
 from unbroken.server.gateway import Gateway
+from unbroken.server.settings import Settings
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores import registry
 from unbroken.stores.base import NewStream
 from unbroken.stores.memory import MemoryStore
+
+OPEN = Settings(simulator="open")
 
 
 @pytest.fixture
@@ -28,7 +31,8 @@ def store_url(tmp_path):
 def site(serve, store_url):
     transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
     client = AsyncClient(api_key="k", transport=transport, routes={"fast": ["sim/quick"]})
-    site = Site(serve(Gateway(registry.open(store_url), client=client)), transport)
+    gateway = Gateway(registry.open(store_url), client=client, settings=OPEN)
+    site = Site(serve(gateway), transport)
     site.store_url = store_url
     return site
 

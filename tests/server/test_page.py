@@ -19,7 +19,10 @@ WORDS = " ".join(f"w{n}" for n in range(150))
 EVIL = (
     "Hello <script>window.evil = 1</script><img src=x onerror='window.evil = 1'> "
     "[link](javascript:window.evil=1) <a href='https://x.example' onclick='evil=1'>there</a> "
-    "<iframe src='https://x.example'></iframe> **bold**"
+    "<iframe src='https://x.example'></iframe> **bold** <div id='send' class='copy' style='top:0'>"
+    "<svg><a xlink:href='javascript:evil=1'>s</a></svg></div> [data](data:text/html,evil) "
+    "<form action='/stream'><input name='prompt'></form> [ours](/stream?prompt=x) "
+    "<a href='HTTPS:evil.example'>odd</a> [note](#shared=a.b) <base href='https://x.example'>"
 )
 UPSTREAM = {
     "gpt-x": Scenario(ttft=0.2, tps=60, text=WORDS),
@@ -202,6 +205,31 @@ def test_a_link_shares_one_answer_read_only(page, browser, context):
     stranger.close()
 
 
+LINKS = (
+    "%2e%2e/%2e%2e/stream?prompt=BOUGHT&model=sim/demo&on_disconnect=keep&x=.t",
+    "../../stream?prompt=BOUGHT&x=.t",
+    "ans_x/../../../stream?prompt=BOUGHT.t",
+    "ans_x?after=0&y=.t",
+    "ans_x%2fshare.t",
+    "ans_x",
+    ".",
+    "ans_x.t.t&token=other",
+)
+
+
+def test_a_link_of_a_stranger_asks_for_nothing_but_an_answer(context, server):
+    context.add_init_script("localStorage.setItem('unbroken.key', 'ub-secret')")
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append((request.url, request.headers)))
+    for link in LINKS:
+        page.goto("about:blank")
+        page.goto(f"{server.url}/#shared={link}")
+        page.locator("#status", has_text="link").wait_for()
+
+    assert [url for url, _ in asked if "stream" in url.removeprefix(server.url)] == []
+    assert "ub-secret" not in str(asked)
+
+
 def test_what_a_model_says_can_do_nothing(page):
     ask(page, "openai/evil")
     page.locator(DONE).wait_for()
@@ -209,7 +237,9 @@ def test_what_a_model_says_can_do_nothing(page):
 
     assert page.evaluate("() => window.evil") is None
     assert body.locator("script, img, iframe, [onclick], [onerror]").count() == 0
-    assert body.locator("a[href^=javascript]").count() == 0
+    assert body.locator("div, svg, form, input, base, [id], [class], [style]").count() == 0
+    links = [link.get_attribute("href") for link in body.locator("a").all()]
+    assert [link for link in links if link] == ["https://x.example"]
     assert body.locator("strong").inner_text() == "bold"
     assert body.locator("a", has_text="there").get_attribute("rel") == "noopener noreferrer"
 

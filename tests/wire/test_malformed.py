@@ -1,17 +1,14 @@
 """Events that can't be read: halves of surrogate pairs, and what may belong to a tool call."""
 
-import json
-
 import pytest
 
 from unbroken import Client, RecoveryPolicy, Tool
-from unbroken.errors import RemoteProtocolError
-from unbroken.events import TextDelta
+from unbroken.errors import RemoteProtocolError, StreamInterrupted
+from unbroken.events import MessageEnd, TextDelta
 from unbroken.messages import Request, messages_from
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import SimulatorTransport
 from unbroken.wire import anthropic_messages, openai_chat, openai_responses
-from unbroken.wire.malformed import repair_surrogates
 
 REQUEST = Request(model="m", messages=messages_from("Hi"))
 HALVES = [r"a \ud83d", r"\ude00 b"]
@@ -55,12 +52,6 @@ def test_half_a_character_costs_that_character_and_no_more(dialect):
     assert decoder.skipped == 0
 
 
-def test_a_pair_within_one_event_is_a_character():
-    assert json.loads(repair_surrogates(rb'"\ud83d\ude00 \ud83d"')) == "\U0001f600 \ufffd"
-    assert repair_surrogates(rb'"\ud83d') is None
-    assert repair_surrogates(b'"plain"') is None
-
-
 def call(arguments):
     return chat('"tool_calls":[{"index":0,"function":{"arguments":"' + arguments + '"}}]')
 
@@ -73,17 +64,29 @@ BODY = (OPENED, call(r"{\"amount\": 1"), GARBLED, call(r"0}"), TOLD, "[DONE]")
 
 def test_a_tool_call_with_a_hole_in_it_is_none():
     decoder = openai_chat.CODEC.decoder(REQUEST)
+    events = decoder.feed(sse(*BODY))
 
-    with pytest.raises(RemoteProtocolError, match="tool call"):
-        decoder.feed(sse(*BODY))
+    assert isinstance(decoder.error, RemoteProtocolError)
+    assert not any(isinstance(event, MessageEnd) for event in events)
 
 
-def test_what_says_that_there_is_no_tool_call_is_passed_over():
+@pytest.mark.parametrize("bad", ["keepalive", '{"id": "c1", "cho', '{"content": null, "id', "5"])
+def test_what_holds_no_content_is_skipped_and_counted(bad):
     decoder = openai_chat.CODEC.decoder(REQUEST)
-    bad = chat('"content":5,"tool_calls": null,"function_call":null')
 
     assert decoder.feed(sse(bad, chat('"content":"a"'))) != []
-    assert decoder.skipped == 1
+    assert (decoder.skipped, decoder.error) == (1, None)
+
+
+@pytest.mark.parametrize(
+    "bad", ['{"choices":[{"delta":{"con', '{"delta":{"content":"a"', '{"text": "a']
+)
+@pytest.mark.parametrize("codec", [each[0] for each in TEXTS.values()])
+def test_what_may_hold_content_ends_the_attempt(codec, bad):
+    decoder = codec.decoder(REQUEST)
+    decoder.feed(sse(bad))
+
+    assert isinstance(decoder.error, RemoteProtocolError)
 
 
 def test_it_is_asked_for_again():
@@ -93,7 +96,7 @@ def test_it_is_asked_for_again():
     tool = Tool("pay", "Pays.", {"type": "object", "properties": {"amount": {"type": "integer"}}})
     once = RecoveryPolicy(attempts=1)
     with Client(api_key="k", transport=SimulatorTransport(scenarios), recovery=once) as client:
-        with pytest.raises(RemoteProtocolError, match="tool call"):
+        with pytest.raises(StreamInterrupted, match="can't be read"):
             list(client.stream("openai/torn", "Pay 10.", tools=[tool]))
         stream = client.stream(["openai/torn", "openai/good"], "Pay 10.", tools=[tool])
         list(stream)

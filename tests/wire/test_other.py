@@ -23,6 +23,7 @@ from unbroken.events import (
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
+    TurnNative,
 )
 from unbroken.messages import Message, Request, Text
 from unbroken.response import Response
@@ -240,7 +241,13 @@ def test_audio_after_the_finish_reason_is_no_second_end():
     late = chunk(audio={"expires_at": 7})
     events = heard("openai", sse(START, chunk(content="a"), STOP, late) + b"data: [DONE]\n\n")
 
-    assert [type(e) for e in events[1:]] == [TextDelta, ChoiceEnd, OtherEvent, MessageEnd]
+    assert [type(e) for e in events[1:]] == [
+        TextDelta,
+        ChoiceEnd,
+        OtherEvent,
+        TurnNative,
+        MessageEnd,
+    ]
 
 
 def test_a_chunk_without_choices_is_kept_and_written_back():
@@ -286,21 +293,35 @@ CUSTOM = {"id": "x", "type": "custom", "custom": {"name": "grep", "input": ""}}
 
 
 def test_a_tool_of_another_type_is_kept_in_its_place_among_the_calls():
+    hosted = {"id": "x", "type": "web_search", "web_search": {"query": "a"}}
     function = {"index": 1, "id": "y", "function": {"name": "f", "arguments": "{}"}}
     events = heard(
         "openai",
         chat(
-            chunk(tool_calls=[{"index": 0, **CUSTOM}]),
-            chunk(tool_calls=[{"index": 0, "custom": {"input": "a.*"}}]),
+            chunk(tool_calls=[{"index": 0, **hosted}]),
+            chunk(tool_calls=[{"index": 0, "web_search": {"query": "b"}}]),
             chunk(tool_calls=[function]),
         ),
     )
     calls = said_whole("openai", events)["choices"][0]["message"]["tool_calls"]
 
     assert [e for e in events if isinstance(e, ToolCallStart)] == [ToolCallStart(1, "y", "f")]
-    assert [(call["type"], call["id"]) for call in calls] == [("custom", "x"), ("function", "y")]
-    assert calls[0]["custom"]["input"] == "a.*"
+    assert [(call["type"], call["id"]) for call in calls] == [
+        ("web_search", "x"),
+        ("function", "y"),
+    ]
+    assert calls[0]["web_search"]["query"] == "ab"
     assert others(heard("openai", said("openai", events))) == others(events)
+
+
+def test_a_custom_tool_is_called_with_text():
+    grown = chunk(tool_calls=[{"index": 0, "custom": {"input": "a.*"}}])
+    events = heard("openai", chat(chunk(tool_calls=[{"index": 0, **CUSTOM}]), grown))
+    call = said_whole("openai", events)["choices"][0]["message"]["tool_calls"][0]
+
+    assert ToolCallStart(0, "x", "grep", custom=True) in events
+    assert (call["type"], call["custom"]) == ("custom", {"name": "grep", "input": "a.*"})
+    assert heard("openai", said("openai", events)) == events
 
 
 def test_what_a_call_carries_besides_is_kept_with_it():
@@ -334,11 +355,7 @@ def test_a_whole_answer_keeps_the_same_things():
     again = said_whole("openai", events)
 
     assert isinstance(events[-1], MessageEnd)
-    assert sorted(name for name, _ in others(events)) == [
-        "citations",
-        "custom",
-        "reasoning_details",
-    ]
+    assert sorted(name for name, _ in others(events)) == ["citations", "reasoning_details"]
     assert again["citations"] == body["citations"]
     assert again["choices"][0]["message"] == {**message, "refusal": None}
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unbroken.errors import BadRequest, LocalProtocolError
-from unbroken.messages import Request, sound
+from unbroken.messages import Request, ToolResult, validate
 from unbroken.simulator.player import play
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.steps import End
@@ -214,7 +214,8 @@ def test_what_is_right_is_read(name):
 
     assert [tool.parameters for tool in request.tools] == [SCHEMA]
     assert request.max_tokens == 9
-    assert {message.role for message in request.messages} >= {"system", "user", "assistant", "tool"}
+    assert {message.role for message in request.messages} >= {"system", "user", "assistant"}
+    assert any(isinstance(p, ToolResult) for m in request.messages for p in m.parts)
 
 
 @each_dialect
@@ -227,7 +228,7 @@ def test_with_anything_anywhere_it_is_read_or_refused(name, data):
     with contextlib.suppress(BadRequest):
         request = decoded(name, broken)
         assert msgspec.json.decode(msgspec.json.encode(request), type=Request) == request
-        assert sound(request) is request
+        assert validate(request) is request
         list(play(request, *PLAYED))
         for codec, _ in DIALECTS.values():
             with contextlib.suppress(LocalProtocolError):
@@ -259,7 +260,6 @@ def test_with_anything_anywhere_it_is_read_or_refused(name, data):
         ("anthropic", ("messages", 0, "content", 1, "source", "url"), 5, r"source.url"),
         ("anthropic", ("max_tokens",), 0, "`max_tokens`"),
         ("converse", ("messages", 0, "content", 0, "text"), 5, r"content\[0\].text"),
-        ("converse", ("messages", 0, "content", 0), {}, "a block is one of"),
         ("converse", ("inferenceConfig", "topP"), 1.5, "`top_p`"),
     ],
 )

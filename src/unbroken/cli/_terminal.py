@@ -14,8 +14,19 @@ from unbroken.response import Response
 
 _NOTICES = frozenset(get_args(Notice))
 
-# All control characters but tab and newline: an answer may not move the cursor or set the title.
-_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {0x09, 0x0A})
+# All control characters but tab and newline, which could move the cursor or set the title.
+_COMMANDS = {*range(0x20), *range(0x7F, 0xA0)} - {0x09, 0x0A}
+
+# Bidirectional controls show text in another order than it has (Unicode UAX 9; CVE-2021-42574).
+_BIDIRECTIONAL = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+
+# Characters that nothing shows can hide words: zero width, tags, annotations, spare variants. The
+# joiners U+200C and U+200D and the common variants U+FE00 to U+FE0F are part of scripts and emoji.
+_INVISIBLE = {0x00AD, 0x180E, 0x200B, 0x2028, 0x2029, 0xFEFF, *range(0x2060, 0x2066)}
+_INVISIBLE |= {*range(0x206A, 0x2070), *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080)}
+_INVISIBLE |= {*range(0xE0100, 0xE01F0)}
+
+_CONTROLS = dict.fromkeys(_COMMANDS | _BIDIRECTIONAL | _INVISIBLE)
 
 
 def dim(line: str) -> None:

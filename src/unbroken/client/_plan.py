@@ -24,12 +24,12 @@ from unbroken.messages import (
     Request,
     Tool,
     ToolChoice,
+    format_error,
     messages_from,
-    sound,
     stop_from,
     tool_choice_from,
     tools_from,
-    worded,
+    validate,
 )
 from unbroken.metrics.answered import Observer, Watch
 from unbroken.metrics.prices import context_window, quote
@@ -245,7 +245,7 @@ def request_from(model: str, prompt: Prompt, parameters: Parameters, *, stream: 
     given: dict[str, Any] = {k: v for k, v in parameters.items() if v is not None}
     if isinstance(prompt, Request):
         given = msgspec.structs.asdict(prompt) | {"stream": stream}
-        return sound(_checked(given, model))
+        return validate(_checked(given, model))
     stop, tools = given.pop("stop", None), given.pop("tools", None)
     choice, system = given.pop("tool_choice", None), given.pop("system", None)
     form = output_format(given.pop("response_format")) if "response_format" in given else None
@@ -262,7 +262,7 @@ def request_from(model: str, prompt: Prompt, parameters: Parameters, *, stream: 
         tool_choice=tool_choice_from(choice),
         response_format=form and form.response_format,
     )
-    return sound(request)
+    return validate(request)
 
 
 OF_THE_CALL = ("timeouts", "recovery", "hedge_after")
@@ -283,7 +283,7 @@ def _checked(given: dict[str, Any], model: str) -> Request:
     try:
         return msgspec.convert({**given, "model": model}, Request)
     except msgspec.ValidationError as error:
-        raise LocalProtocolError(worded(error)) from error
+        raise LocalProtocolError(format_error(error)) from error
 
 
 def _for(value: OneOrEach, provider: Provider) -> str | None:

@@ -16,10 +16,14 @@ from msgspec import Struct
 from unbroken.errors import ContextTooLong, LocalProtocolError
 from unbroken.events import Usage
 from unbroken.messages import (
+    Audio,
+    Document,
     Image,
     Message,
+    Native,
     Part,
     Reasoning,
+    Refusal,
     Text,
     ToolResult,
     ToolUse,
@@ -171,11 +175,15 @@ class History(Struct, frozen=True, kw_only=True):
 
     def _part(self, part: Part) -> int:
         match part:
-            case Image():
+            case Image() | Document(text="") | Audio():
                 return _PER_IMAGE
             case ToolUse(name=name, arguments=arguments):
                 return self.count(name) + self.count(arguments)
-            case ToolResult(content=text) | Text(text=text) | Reasoning(text=text):
+            case ToolResult(parts=parts):
+                return sum(map(self._part, parts))
+            case Native(data=data):
+                return self.count(msgspec.json.encode(data).decode())
+            case Text(text=text) | Reasoning(text=text) | Refusal(text=text) | Document(text=text):
                 return self.count(text)
 
     def _check_results(self, message: Message) -> None:

@@ -215,7 +215,7 @@ _HONEST: dict[How, Callable[[Question, RecoveryPolicy, Situation, int], bool]] =
 
 
 def _asks_to_think(request: Request) -> bool:
-    thinking = request.extra.get("thinking", {"type": "disabled"})
+    thinking = request.option("thinking") or {"type": "disabled"}
     off = isinstance(thinking, dict) and thinking.get("type") == "disabled"
     return request.reasoning_effort not in (None, "none") or not off
 

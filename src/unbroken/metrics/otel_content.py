@@ -9,7 +9,20 @@ from typing import Any
 
 import msgspec
 
-from unbroken.messages import Image, Message, Part, Reasoning, Request, Text, ToolResult, ToolUse
+from unbroken.messages import (
+    Audio,
+    Document,
+    Image,
+    Message,
+    Native,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Text,
+    ToolResult,
+    ToolUse,
+)
 from unbroken.response import Choice, Response
 
 _FINISH = {"tool_calls": "tool_call"}
@@ -42,16 +55,24 @@ def _part(part: Part) -> dict[str, Any]:
         case ToolUse(id=id, name=name, arguments=arguments):
             return {"type": "tool_call", "id": id, "name": name, "arguments": arguments}
         case ToolResult(id=id, content=content):
-            return {"type": "tool_call_response", "id": id, "response": content}
-        case Image(url=url):
-            return _image(url)
+            answer = content if isinstance(content, str) else [_part(one) for one in content]
+            return {"type": "tool_call_response", "id": id, "response": answer}
+        case Image(url=url) | Document(url=url) | Audio(url=url):
+            return _media(url, _MODALITIES[type(part)])
+        case Refusal(text=text):
+            return {"type": "text", "content": text}
+        case Native():
+            return {"type": part.kind, "omitted": True}
 
 
-def _image(url: str) -> dict[str, Any]:
-    """Describe an image without its bytes."""
+_MODALITIES = {Image: "image", Document: "document", Audio: "audio"}
+
+
+def _media(url: str, modality: str) -> dict[str, Any]:
+    """Describe an image, a document or a recording without its bytes."""
     if not url.startswith("data:"):
-        return {"type": "uri", "modality": "image", "uri": url}
-    return {"type": "image", "mime_type": url[5:].partition(";")[0], "omitted": True}
+        return {"type": "uri", "modality": modality, "uri": url}
+    return {"type": modality, "mime_type": url[5:].partition(";")[0], "omitted": True}
 
 
 def _choice(choice: Choice) -> dict[str, Any]:

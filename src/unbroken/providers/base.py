@@ -122,7 +122,9 @@ class Provider(Struct, frozen=True, kw_only=True):
         url = base_url.rstrip("/") + path.replace("{model}", quote(request.model, safe=""))
         body = _encoded(self.codec.dialect.encode_request, request)
         headers = {"content-type": "application/json", **self._accepting(stream=request.stream)}
-        return self._signed(HttpRequest("POST", url, headers, body), key)
+        headers |= self._travelling(request) | _lower(request.headers)
+        left_out = self.codec.dialect.omitted(request)
+        return self._signed(HttpRequest("POST", url, headers, body, omitted=left_out), key)
 
     def resume_request(self, cursor: Mapping[str, str], key: str, base_url: str) -> HttpRequest:
         """The HTTP request that follows a cut answer from `cursor` on."""
@@ -163,6 +165,13 @@ class Provider(Struct, frozen=True, kw_only=True):
                 hint="It holds a host, a host and a port, or a URL: localhost:11434.",
             ) from error
 
+    def _travelling(self, request: Request) -> dict[str, str]:
+        """The caller's headers that belong to this provider's own dialect."""
+        native = request.native
+        if native is None or native.dialect != self.codec.dialect.name:
+            return {}
+        return native.headers
+
     def _accepting(self, *, stream: bool) -> dict[str, str]:
         # compression makes proxies collect what should flow
         accept = self.codec.content_type if stream else "application/json"
@@ -170,7 +179,7 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     def _signed(self, request: HttpRequest, key: str) -> HttpRequest:
         shown = {**request.headers, **self.auth.headers(self._showable(key), request)}
-        return HttpRequest(request.method, request.url, shown, request.body)
+        return msgspec.structs.replace(request, headers=shown)
 
     def _showable(self, key: str) -> str:
         """The key without the white space around it. AuthenticationFailed, which does not repeat
@@ -207,6 +216,10 @@ def _fault(value: object) -> str:
     except _NO_JSON as error:
         return str(error)
     return ""
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 _PLACE = re.compile(r"\{([A-Z][A-Z0-9_|]*)\}")

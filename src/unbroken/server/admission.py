@@ -53,6 +53,13 @@ class Models:
             if model not in self._listed and model not in self._routes:
                 self._check_simulated(model)
 
+    def check_fields(self, fields: Collection[str]) -> None:
+        """BadRequest for fields that would let a provider answer with an unlisted model."""
+        if self._listed and (chosen := _CHOOSING.intersection(fields)):
+            name = min(chosen)
+            said = f"`{name}` names models that this gateway did not check; use `fallbacks`"
+            raise BadRequest(said, status=400, code="unsupported_parameter")
+
     def _check_simulated(self, model: str) -> None:
         if not _is_simulated(model):
             return
@@ -69,6 +76,10 @@ class Models:
                 f"model {_shown(model)} is not served here, since other models are: its "
                 'operator can list it in `models` in [server], or set simulator = "open"'
             )
+
+
+_CHOOSING = frozenset({"models", "fallback_models", "preset"})
+"""Fields that choose models at OpenRouter (openrouter.ai/docs/features/model-routing)."""
 
 
 def _is_simulated(model: str) -> bool:

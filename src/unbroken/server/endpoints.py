@@ -83,6 +83,9 @@ def to_provider_error(error: Exception) -> ProviderError:
         return error
     if isinstance(error, LocalProtocolError | OffsetUnknown):
         return BadRequest(str(error), status=400, code="invalid_request_error")
+    if isinstance(error, RecursionError):
+        said = "the request is nested too deeply"
+        return BadRequest(said, status=400, code="invalid_request_error")
     if isinstance(error, StreamMissing):
         return NotFound(str(error), status=404)
     if isinstance(error, StoreError):
@@ -188,7 +191,7 @@ def client_disconnected() -> ProviderError:
 
 async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
     server = gateway_of(http)
-    asked = codec.dialect.decode_request(await server.body(http))
+    asked = await server.request(http, codec)
     created = await server.begin(http, asked, server.settings.on_disconnect)
     if not asked.stream:
         return await _full_response(http, codec, asked, created)

@@ -43,6 +43,7 @@ from unbroken.metrics.prometheus import Board
 from unbroken.server.admission import Models
 from unbroken.server.answers import Answers
 from unbroken.server.auth import CACHE_TTL, KeyLimits, Keys, Principal, user
+from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
 from unbroken.server.log import (
@@ -62,6 +63,7 @@ from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
 from unbroken.stores.counters import QuotaReached
+from unbroken.wire.codec import Codec
 from unbroken.wire.openai_chat.dialect import CODEC
 
 try:
@@ -217,6 +219,7 @@ class Gateway:
         caller = await self.caller(http)
         options, request = split_options(request)
         self._check([request.model, *options.fallbacks])
+        self.admitted.check_fields(request.native.data if request.native else request.extra)
         asked = AnswerRequest(
             models=[request.model, *options.fallbacks],
             request=msgspec.structs.replace(request, include_usage=True),
@@ -315,21 +318,9 @@ class Gateway:
         notify(self._observers, completed)
         log_answer(asked, stream, completed, result.outcome, content=self.settings.log_content)
 
-    async def body(self, http: HttpRequest) -> bytes:
-        """The body of a request; BadRequest (413) past the limit."""
-        parts, size = [], 0
-        async for part in http.stream():
-            size += len(part)
-            if size > self.settings.max_body:
-                raise too_large(self.settings.max_body)
-            parts.append(part)
-        return b"".join(parts)
-
-
-def too_large(most: int) -> BadRequest:
-    """What is said to a body, or a message, of more bytes than `max_body`."""
-    said = f"the body is larger than {most} bytes"
-    return BadRequest(said, status=413, code="request_too_large")
+    async def request(self, http: HttpRequest, codec: Codec) -> Request:
+        """The request in the body; BadRequest (413) if it is too large or too complex."""
+        return await parse_request(await read_body(http.stream(), self.settings.max_body), codec)
 
 
 def _labels(asked: AnswerRequest) -> dict[str, str]:

@@ -24,6 +24,9 @@ from unbroken.server.records import AnswerRequest, Outcome
 LOGGER = logging.getLogger("unbroken.server")
 REQUEST_ID = "x-request-id"
 
+MAX_PATH = 512
+"""Characters of a path in the log."""
+
 Style = Literal["text", "json", "off"]
 
 _SANE = re.compile(r"[\w.:=+/-]{1,128}")
@@ -70,7 +73,7 @@ def _request(scope: Scope, id: str, status: int, seconds: float) -> None:
         id=id,
         client=scope["client"][0] if scope.get("client") else "",
         method=scope.get("method", scope["type"]),
-        path=scope["path"],
+        path=scope["path"][:MAX_PATH],
         status=status,
         duration_ms=round(seconds * 1000, 1),
         key=scope["state"].get("key", ""),
@@ -119,6 +122,7 @@ class _Text(logging.Formatter):
         fields: Mapping[str, Any] = getattr(record, "fields", {})
         said = " ".join(f"{name}={_quote(fact)}" for name, fact in fields.items())
         exception = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        exception = exception.replace("\n", "\n  ")  # no line of it looks like an entry of its own
         level = record.levelname.lower()
         return _escape_controls(
             f"{_when(record)} {level} {record.getMessage()} {said}".rstrip() + exception

@@ -4,6 +4,7 @@ The operations are data below; a test holds them against the routes that there a
 providers' own dialects are named, not copied: their descriptions are the providers'.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -140,8 +141,9 @@ def _operation(operation: Operation) -> Json:
 
 
 def _parameters(operation: Operation) -> list[Json]:
-    named = {"{id}": ("id", "path", "the answer"), "{name:path}": ("name", "path", "its name")}
-    places = [place for word, place in named.items() if word in operation.path]
+    described = {"id": "its id", "name": "its name"}
+    names = re.findall(r"{(\w+)", operation.path)
+    places = [(name, "path", described[name]) for name in names]
     places += [(name, "query", said) for name, said in operation.query.items()]
     return [
         {

@@ -8,7 +8,8 @@
 They are fields of the body in every dialect, or of the query where there is no body.
 """
 
-from typing import Annotated
+from collections.abc import Collection
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -33,13 +34,29 @@ class RequestOptions(Struct, frozen=True):
 
 def split_options(request: Request) -> tuple[RequestOptions, Request]:
     """Return the options, and the request without them. BadRequest if one is invalid."""
-    ours = {name: value for name, value in request.extra.items() if name in _NAMES}
-    rest = {name: value for name, value in request.extra.items() if name not in _NAMES}
+    fields = {} if request.native is None else request.native.data
+    ours = {n: v for n, v in {**fields, **request.extra}.items() if _is_option(n, v)}
     try:
         options = msgspec.convert(ours, RequestOptions, strict=False)
     except msgspec.ValidationError as error:
         raise BadRequest(str(error), status=400, code="invalid_request_error") from error
-    return options, msgspec.structs.replace(request, extra=rest)
+    return options, without(request, ours.keys())
+
+
+def without(request: Request, names: Collection[str]) -> Request:
+    """The request without these fields, wherever its caller put them."""
+    rest = {name: value for name, value in request.extra.items() if name not in names}
+    native = request.native
+    if native is not None:
+        kept = {name: value for name, value in native.data.items() if name not in names}
+        native = msgspec.structs.replace(native, data=kept)
+    return msgspec.structs.replace(request, extra=rest, native=native)
+
+
+def _is_option(name: str, value: Any) -> bool:
+    """Whether a field is one of ours: Anthropic has `fallbacks` too, which are objects."""
+    theirs = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    return name in _NAMES and not theirs
 
 
 _NAMES = frozenset(RequestOptions.__struct_fields__)

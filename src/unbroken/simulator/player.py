@@ -201,11 +201,7 @@ def _question(request: Request) -> str:
 
 
 def _text(message: Message) -> str:
-    return "".join(
-        part.text if isinstance(part, Text) else part.content
-        for part in message.parts
-        if isinstance(part, Text | ToolResult)
-    )
+    return "".join(part.text for part in message.parts if isinstance(part, Text | ToolResult))
 
 
 def _likely(event: TextDelta, request: Request) -> Logprobs:

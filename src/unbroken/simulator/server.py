@@ -107,7 +107,7 @@ class SimulatedServer:
         if header := headers.get(HEADER):
             scenario = parse(header, scenario)
         request: Request = msgspec.structs.replace(asked, model=model[:_NAME])
-        if codec is openai_responses.CODEC and asked.extra.get("background"):
+        if codec is openai_responses.CODEC and asked.option("background"):
             calm = msgspec.structs.replace(scenario, faults=())
             streamed = msgspec.structs.replace(request, stream=True)
             self._kept.keep(list(play(streamed, codec, calm, 1)))

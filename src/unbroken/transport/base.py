@@ -17,7 +17,8 @@ class HttpRequest(Struct, frozen=True):
     """One HTTP request. Header names are in lower case; their values show keys, `repr` does not.
 
     `given_up` is said before anybody looks for the wait to be ended, and looked at after a wait can
-    be found: so that of two threads neither misses the other.
+    be found: so that of two threads neither misses the other. `omitted` are the JSON paths of the
+    question that this provider's dialect could not express.
     """
 
     method: str
@@ -25,6 +26,7 @@ class HttpRequest(Struct, frozen=True):
     headers: dict[str, str]
     body: bytes = b""
     given_up: bool = False
+    omitted: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         named = ", ".join(self.headers)

@@ -24,13 +24,17 @@ class ChunkTemplate:
         self._fit(b"", b"")
 
     def learn(self, data: bytes, text: str) -> bool:
-        """`data` was read in full, and `text` stood under the key and was all it said."""
+        """Learn the template from a fully decoded chunk whose only content was `text`."""
         before, found, after = data.partition(self._key)
         written = _encode(text)
         if not found or not after.startswith(written) or self._key in after:
             return False
         self._fit(before + found, after[len(written) :])
         return True
+
+    def forget(self) -> None:
+        """Match nothing until the next chunk is learned."""
+        self._fit(b"", b"")
 
     def read(self, data: bytes) -> str | None:
         """The text of a chunk that is like the learned one; None for any other."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from unbroken.errors import ProviderError, RemoteProtocolError
+from unbroken.errors import ProviderError, RemoteProtocolError, UnbrokenError
 from unbroken.events import Event
 from unbroken.messages import Request
 from unbroken.response import Response
@@ -44,13 +44,16 @@ class FrameReader(Protocol):
     where it can't. A reader is fed on, with fresh framing, when an answer is resumed.
     """
 
-    error: ProviderError | None
+    error: UnbrokenError | None
     skipped: int
     done: bool
     cursor: dict[str, str] | None
 
     def read(self, frames: list[Frame], out: list[Event], /) -> None:
         """Append what the frames say to `out`."""
+
+    def resumed(self) -> None:
+        """What comes now is the rest of the answer, by another body."""
 
     def eof(self, out: list[Event], /) -> None:
         """The body has ended: append what that means in this dialect, if anything."""
@@ -81,8 +84,15 @@ class TableWriter:
 class Dialect(Protocol):
     """One provider's language, in both directions. Implementations are values."""
 
+    @property
+    def name(self) -> str:
+        """The dialect's name, as it stands in natives."""
+
     def encode_request(self, request: Request, /) -> bytes:
         """The request body; LocalProtocolError names what this dialect can't express."""
+
+    def omitted(self, request: Request, /) -> tuple[str, ...]:
+        """The JSON paths of what the body leaves out, since this dialect can't express it."""
 
     def decode_request(self, body: bytes, /) -> Request:
         """The request a client sent us; BadRequest names what is wrong."""
@@ -112,7 +122,7 @@ class Decoder(Protocol):
     """Bytes of one answer in, events out. Both ways of answering look the same from above."""
 
     @property
-    def error(self) -> ProviderError | None: ...
+    def error(self) -> UnbrokenError | None: ...
 
     @property
     def skipped(self) -> int: ...
@@ -140,8 +150,8 @@ class StreamDecoder:
         self._framing, self._frames, self._reader = framing, frames, reader
 
     @property
-    def error(self) -> ProviderError | None:
-        """What the stream said of its own failure."""
+    def error(self) -> UnbrokenError | None:
+        """Why the stream failed, if it did: an error it reports, or an event that can't be read."""
         return self._reader.error
 
     @property
@@ -161,6 +171,7 @@ class StreamDecoder:
 
     def resumed(self) -> "StreamDecoder":
         """A decoder for the rest of the same answer, which comes by another body."""
+        self._reader.resumed()
         return StreamDecoder(self._framing, self._reader)
 
     def feed(self, data: bytes) -> list[Event]:
@@ -188,7 +199,7 @@ class WholeDecoder:
     skipped = 0
     done = False
     cursor: dict[str, str] | None = None
-    error: ProviderError | None = None
+    error: UnbrokenError | None = None
 
     def __init__(self, decode: Callable[[bytes], list[Event]], limit: int = WHOLE_LIMIT) -> None:
         self._decode, self._limit = decode, limit

@@ -178,9 +178,9 @@ async function share(turn) {
 }
 
 /** An answer that another user shared, read-only, live if it is still growing. */
-async function shared(stream, token) {
+async function shared(stream, token, ...more) {
   document.body.classList.add("shared");
-  if (!api.isId(stream) || !api.isId(token)) return view.say("This link is not complete, or was changed.");
+  if (more.length || !api.isId(stream) || !api.isId(token)) return view.say("This link is not complete, or was changed.");
   const shown = new view.AnswerView("");
   const answer = new Answer();
   try {

@@ -19,10 +19,14 @@ from starlette.routing import Route
 from unbroken.errors import BadRequest, ConfigurationError, NotFound
 from unbroken.ready import ready
 from unbroken.server.auth import KeyLimits, NewKey, Principal, check_admin, principal_of
+from unbroken.server.bodies import read_body
 from unbroken.server.endpoints import parse_int, with_error_handling
 from unbroken.server.gateway import Gateway, gateway_of
 from unbroken.server.log import log_event
 from unbroken.server.usage import UsageTotals
+
+MAX_BODY = 64 * 1024
+"""Bytes of a request to create a key."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,7 +54,7 @@ async def _administrator(http: HttpRequest) -> tuple[Gateway, Principal]:
 async def _create(http: HttpRequest) -> HttpResponse:
     server, admin = await _administrator(http)
     try:
-        body = msgspec.json.decode(await server.body(http), type=_Body)
+        body = msgspec.json.decode(await read_body(http.stream(), MAX_BODY), type=_Body)
         new = NewKey(
             name=body.name, limits=body.limits, admin=body.admin, expires_in=body.expires_in
         )

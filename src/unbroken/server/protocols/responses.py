@@ -26,6 +26,7 @@ from unbroken.server.endpoints import (
     with_error_handling,
 )
 from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
+from unbroken.server.options import without
 from unbroken.server.records import DETACHED, decode_events, decode_request, end_error, is_complete
 from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import BEGINNING, End, StreamInfo
@@ -38,8 +39,8 @@ _numbered = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 @with_error_handling
 async def _create(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
-    asked = CODEC.dialect.decode_request(await server.body(http))
-    background = bool(asked.extra.get("background"))
+    asked = await server.request(http, CODEC)
+    background = bool(asked.option("background"))
     created = await server.begin(
         http,
         _question(asked),
@@ -58,15 +59,14 @@ async def _create(http: HttpRequest) -> HttpResponse:
 
 def _question(asked: Request) -> Request:
     """What the provider is asked. BadRequest for a conversation of which only the end is sent."""
-    if asked.extra.get("previous_response_id"):
+    if asked.option("previous_response_id"):
         said = "previous_response_id is unknown here: send the conversation whole, as `input`"
         raise BadRequest(said, status=400, code="unsupported_parameter")
-    upstream = {key: value for key, value in asked.extra.items() if key not in _OURS}
-    return msgspec.structs.replace(asked, extra=upstream)
+    return without(asked, _OURS)
 
 
-_OURS = frozenset({"background", "store", "previous_response_id"})
-"""What the gateway does itself, or can't do at another provider."""
+_OURS = frozenset({"background", "previous_response_id"})
+"""What the gateway does itself, for every provider."""
 
 
 async def _followed(http: HttpRequest, stream: str) -> Followed:

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from unbroken.engine.accumulate import Accumulator
 from unbroken.errors import BadRequest
-from unbroken.messages import message_to_chat
+from unbroken.messages.chat import write_message
 from unbroken.response import Choice
 from unbroken.server.endpoints import parse_int, until_disconnect, with_error_handling
 from unbroken.server.gateway import Gateway, gateway_of, is_exhausted
@@ -45,7 +45,7 @@ def _json(body: Any, status: int = 200) -> HttpResponse:
 @with_error_handling
 async def _start(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
-    asked = CODEC.dialect.decode_request(await server.body(http))
+    asked = await server.request(http, CODEC)
     created = await server.begin(http, asked, "keep")
     return _json(_shown(created.stream), 201 if created.fresh else 200)
 
@@ -152,7 +152,7 @@ async def _whole(server: Gateway, stream: StreamInfo, *, shared: bool) -> dict[s
         "offset": len(records),
         "request": {
             "models": asked.models,
-            "messages": [m for message in said for m in message_to_chat(message)],
+            "messages": [m for message in said for m in write_message(message)],
         },
         **_said(choices[0]),
         **({"choices": [_said(choice) for choice in choices]} if len(choices) > 1 else {}),

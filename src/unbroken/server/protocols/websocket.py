@@ -22,8 +22,9 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from unbroken.errors import BadRequest, UnbrokenError
+from unbroken.server.bodies import parse_request, too_large
 from unbroken.server.endpoints import DIGITS, to_provider_error
-from unbroken.server.gateway import Gateway, is_exhausted, too_large
+from unbroken.server.gateway import Gateway, is_exhausted
 from unbroken.server.records import DETACHED, end_error
 from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import End
@@ -93,7 +94,7 @@ class _Connection:
 
     async def _start(self, message: ClientMessage) -> None:
         self._check()  # before there is anything to pay for
-        asked = CODEC.dialect.decode_request(bytes(message.request))
+        asked = await parse_request(bytes(message.request), CODEC)
         created = await self._server.begin(self._socket, asked, "keep", key=message.idempotency_key)
         stream = created.stream.id
         await self._send({"type": "started", "ref": message.ref, "stream": stream})

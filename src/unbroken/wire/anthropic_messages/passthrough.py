@@ -1,6 +1,6 @@
-"""What Anthropic messages carry and we have no word for: kept frame by frame, and written back.
+"""Pass-through of Anthropic's blocks that this version does not model, frame by frame.
 
-Server tools and their results, redacted thoughts, and whatever comes after us. The data of an
+Server tools and their results, and newer kinds. The data of an
 `OtherEvent` is the frame as it came; of a whole answer, the frame that would start the block.
 """
 
@@ -31,7 +31,7 @@ _object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def other(name: str, frame: bytes) -> OtherEvent:
-    """An event for a frame that we have no word for."""
+    """An event for a frame that is not modelled."""
     return OtherEvent(name, frame.decode(), dialect=DIALECT)
 
 
@@ -61,13 +61,13 @@ def blocks_of(others: Sequence[Other]) -> list[tuple[int, dict[str, Any]]]:
             place = at[frame.index]
             grown = _object(frame.delta)
             typed[place] = typed.get(place, "") + grown.pop("partial_json", "")
-            _grow(made[place][1], grown)
+            grow(made[place][1], grown)
     for place, text in typed.items():
-        made[place][1].update(_input(text))
+        made[place][1].update(typed_input(text))
     return made
 
 
-def _grow(block: dict[str, Any], delta: dict[str, Any]) -> None:
+def grow(block: dict[str, Any], delta: dict[str, Any]) -> None:
     """Texts go on; everything else is replaced."""
     for name, value in delta.items():
         old = block.get(name)
@@ -75,8 +75,8 @@ def _grow(block: dict[str, Any], delta: dict[str, Any]) -> None:
             block[name] = old + value if isinstance(old, str) and isinstance(value, str) else value
 
 
-def _input(text: str) -> dict[str, Any]:
-    """The input that was typed; nothing where it was cut short or never came."""
+def typed_input(text: str) -> dict[str, Any]:
+    """The input that came as text; nothing where it was cut short or never came."""
     try:
         return {"input": msgspec.json.decode(text)} if text else {}
     except msgspec.DecodeError:

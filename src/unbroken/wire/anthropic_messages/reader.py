@@ -7,7 +7,8 @@ is `message_stop` after a `stop_reason`; there is no `[DONE]`. Facts that shape 
   `OtherEvent`, so that nothing is lost (server tools and their results are such blocks);
 * usage in `message_delta` is cumulative, and what it leaves out keeps its earlier value;
 * `message_start` carries a placeholder for the output tokens, not a count;
-* compatible servers may leave out the `event:` line: the type is read from the JSON.
+* compatible servers may leave out the `event:` line, use one index for all blocks, or give the
+  input of a call in its start, in pieces, or both.
 """
 
 from typing import Any
@@ -15,43 +16,36 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from unbroken.errors import ProviderError
 from unbroken.events import (
     ChoiceEnd,
-    Citation,
     Event,
     MessageEnd,
     MessageStart,
     ReasoningDelta,
     TextDelta,
-    ToolCallDelta,
-    ToolCallStart,
     Usage,
     UsageReport,
 )
-from unbroken.wire.anthropic_messages.passthrough import other
+from unbroken.ready import ready
+from unbroken.wire.anthropic_messages.blocks import Block, OpenBlock
+from unbroken.wire.anthropic_messages.passthrough import other, starting
 from unbroken.wire.anthropic_messages.vocabulary import FINISH, MessagesUsage, merged, usage_from
-from unbroken.wire.chunk_template import ChunkTemplate
 from unbroken.wire.codec import Frame
-from unbroken.wire.error_body import UNREADABLE, parse_error
-from unbroken.wire.malformed import recover_or_skip
+from unbroken.wire.error_body import parse_error
+from unbroken.wire.lenient import convert
+from unbroken.wire.reader import BaseReader
 
 
-class _Message(Struct, gc=False):
+@ready
+class Completion(Struct):
+    """A whole message, or the beginning of one."""
+
     id: str | None = None
     model: str | None = None
     usage: MessagesUsage | None = None
-
-
-class Block(Struct, gc=False):
-    type: str = ""
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    id: str | None = None
-    name: str | None = None
-    input: Any = None
-    citations: list[Raw] | None = None
+    content: list[dict[str, Any]] | None = None
+    stop_reason: str | None = None
+    error: Any = None
 
 
 class _Delta(Struct, gc=False):
@@ -64,145 +58,175 @@ class _Delta(Struct, gc=False):
     stop_reason: str | None = None
 
 
-class _Said(Struct, gc=False):
+class _Event(Struct, gc=False):
     type: str = ""
     index: int = 0
-    message: _Message | None = None
+    message: Completion | None = None
     content_block: Block | None = None
     delta: _Delta | None = None
     usage: MessagesUsage | None = None
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Said).decode
+_decode = msgspec.json.Decoder(_Event).decode
 _encode = msgspec.json.Encoder().encode
 
+_SILENT = frozenset({"", "ping"})
+_INFERRED = (
+    ("text", "text_delta"),
+    ("thinking", "thinking_delta"),
+    ("signature", "signature_delta"),
+    ("partial_json", "input_json_delta"),
+)
 
-class MessagesReader:
+
+class MessagesReader(BaseReader):
     """Frames in, events out, for one streamed answer."""
 
+    shape, words = _Event, FINISH
+
     def __init__(self) -> None:
-        self.error: ProviderError | None = None
-        self.skipped, self.done = 0, False
-        self.cursor: dict[str, str] | None = None  # nothing to go on from
+        super().__init__()
         self._counted = MessagesUsage()  # as the wire has it, so that what is left out stays
         self._usage: Usage | None = None
         self._end: ChoiceEnd | None = None
-        self._calls: dict[int, int] = {}  # block index to call index
-        self._call = -1  # the newest call: some servers use one block index for all
-        self._like = ChunkTemplate("text")
-        self._table = {
+        self._open: dict[int, OpenBlock] = {}
+        self._blocks = self._calls = 0
+        self._given: list[dict[str, Any]] = []  # content of the message's start
+        self._table: dict[str, Any] = {
             "message_start": self._message_start,
             "content_block_start": self._block_start,
             "content_block_delta": self._block_delta,
+            "content_block_stop": self._block_stop,
             "message_delta": self._message_delta,
             "message_stop": self._message_stop,
         }
 
-    def read(self, frames: list[Frame], out: list[Event]) -> None:
-        """Append what the events say. What can't be read is passed over and counted."""
-        like = self._like.read
-        for frame in frames:
-            try:
-                text = like(frame.data)
-                if text:
-                    out.append(TextDelta(text))
-                else:
-                    self._read_whole(frame, out)
-            except UNREADABLE:
-                recover_or_skip(self, frame, out)
-            if self.done or self.error is not None:
-                return  # the end, or an error: whatever follows is no part of the answer
-
-    def _read_whole(self, frame: Frame, out: list[Event]) -> None:
-        said = _decode(frame.data)
-        kind = said.type or frame.event
-        if kind == "error" or said.error is not None:
+    def _read(self, frame: Frame, out: list[Event]) -> None:
+        event = _decode(frame.data)
+        kind = event.type or frame.event
+        if kind == "error" or event.error:
             self.error = parse_error(frame.data)
             return
         read = self._table.get(kind)
         if read is not None:
-            read(said, frame.data, out)
+            read(event, frame.data, out)
         elif kind not in _SILENT:
             out.append(other(kind, frame.data))
 
-    def eof(self, out: list[Event]) -> None:
-        """A clean end says nothing: only `message_stop` does."""
+    # The message
 
-    def _message_start(self, said: _Said, _data: bytes, out: list[Event]) -> None:
-        message = said.message or _Message()
+    def _message_start(self, event: _Event, _data: bytes, out: list[Event]) -> None:
+        message = event.message or Completion()
         out.append(MessageStart(message.id or "", message.model or ""))
+        self._given = message.content or []
         if message.usage is not None:
             self._counted = msgspec.structs.replace(message.usage, output_tokens=0)
             self._usage = msgspec.structs.replace(usage_from(self._counted), source="partial")
             out.append(UsageReport(self._usage))
 
-    def _block_start(self, said: _Said, data: bytes, out: list[Event]) -> None:
-        block = said.content_block or Block()
+    def _message_delta(self, event: _Event, _data: bytes, out: list[Event]) -> None:
+        raw = event.delta and event.delta.stop_reason
+        if event.usage is not None:
+            self._counted = merged(self._counted, event.usage)
+            self._usage = usage_from(self._counted)
+        if raw and self._end is None:
+            self._close(out)
+            self._end = self._finish(raw)
+            if self._end is not None:
+                out.append(self._end)
+        if event.usage is not None and self._usage is not None:
+            out.append(UsageReport(self._usage))
+
+    def _message_stop(self, event: _Event, data: bytes, out: list[Event]) -> None:
+        message = event.message or Completion()
+        self._given = self._given or message.content or []
+        self._close(out)
+        if message.stop_reason and self._end is None:
+            self._message_delta(_Event(delta=_Delta(stop_reason=message.stop_reason)), data, out)
+        self.done = self.error is None
+        if self._end is not None:
+            end = self._end
+            out.append(MessageEnd(end.finish_reason, self._usage, end.raw, known=end.known))
+
+    def add_message(self, message: Completion, out: list[Event]) -> None:
+        """Append an answer that came in one piece."""
+        self._message_start(_Event(message=message), b"", out)
+        delta = _Delta(stop_reason=message.stop_reason)
+        self._message_delta(_Event(delta=delta, usage=message.usage), b"", out)
+        self._close(out)
+        if self._end is not None:
+            self._message_stop(_Event(), b"", out)
+
+    # Blocks
+
+    def add_whole(self, content: list[dict[str, Any]], out: list[Event]) -> None:
+        """Append blocks that came in one piece."""
+        for index, fields in enumerate(content):
+            self._begin(index, convert(fields, Block), fields, b"", out)
+            self._open.pop(index).stop(out)
+
+    def _block_start(self, event: _Event, data: bytes, out: list[Event]) -> None:
+        block = event.content_block or Block()
         if not block.type:
             self.skipped += 1
             return
-        if block.type == "tool_use":
-            self._call += 1
-            self._calls[said.index] = self._call
-        block_events(block, self._call, data, out)
+        if event.index in self._open:
+            self._open.pop(event.index).stop(out)
+        fields = msgspec.json.decode(data)["content_block"]
+        self._begin(event.index, block, fields, data, out)
 
-    def _block_delta(self, said: _Said, data: bytes, out: list[Event]) -> None:
-        delta = said.delta or _Delta()
-        match delta.type:
+    def _begin(
+        self, index: int, block: Block, fields: dict[str, Any], data: bytes, out: list[Event]
+    ) -> None:
+        self._open[index] = opened = OpenBlock(self._blocks, block, fields, self._calls)
+        self._blocks += 1
+        self._calls += opened.kind == "tool_call"
+        opened.start(data or starting(index, Raw(_encode(fields))), out)
+
+    def _block_stop(self, event: _Event, _data: bytes, out: list[Event]) -> None:
+        block = self._open.pop(event.index, None)
+        if block is not None:
+            block.stop(out)
+
+    def _close(self, out: list[Event]) -> None:
+        """End the blocks that nothing ended; content of the message counts if no block came."""
+        for index in list(self._open):
+            self._open.pop(index).stop(out)
+        if self._given and not self._blocks:
+            self.add_whole(self._given, out)
+
+    def _block_delta(self, event: _Event, data: bytes, out: list[Event]) -> None:
+        delta, block = event.delta or _Delta(), self._open.get(event.index)
+        kind = delta.type or next((kind for name, kind in _INFERRED if getattr(delta, name)), "")
+        if block is not None and block.kind == "other":
+            block.grow_other(msgspec.json.decode(data)["delta"])
+            out.append(other(kind, data))
+            return
+        match kind:
             case "":
                 self.skipped += 1
             case "text_delta":
-                if delta.text:
-                    out.append(TextDelta(delta.text))
-                    self._like.learn(data, delta.text)
+                self._text(delta, data, out)
             case "thinking_delta" | "signature_delta":
-                if delta.thinking or delta.signature:
-                    thought, proof = delta.thinking or "", delta.signature or ""
-                    out.append(ReasoningDelta(thought, signature=proof))
-            case "input_json_delta" if said.index in self._calls:
-                if delta.partial_json:
-                    out.append(ToolCallDelta(self._calls[said.index], delta.partial_json))
+                self._thought(delta, block, out)
+            case "input_json_delta" if block is not None and block.kind == "tool_call":
+                block.type_input(delta.partial_json or "", out)
             case "citations_delta":
-                out.append(Citation(bytes(delta.citation).decode()))
+                cited = block or OpenBlock(0, Block("text"), {}, 0)
+                cited.cite([Raw(bytes(delta.citation))], out)
             case _:
-                out.append(other(delta.type, data))
+                out.append(other(kind, data))
 
-    def _message_delta(self, said: _Said, _data: bytes, out: list[Event]) -> None:
-        raw = said.delta and said.delta.stop_reason
-        if raw and self._end is None:
-            self._end = ChoiceEnd(FINISH.get(raw, "stop"), raw)
-            out.append(self._end)
-        if said.usage is not None:
-            self._counted = merged(self._counted, said.usage)
-            self._usage = usage_from(self._counted)
-            out.append(UsageReport(self._usage))
+    def _text(self, delta: _Delta, data: bytes, out: list[Event]) -> None:
+        self._blocks += not self._blocks  # a server that starts no blocks
+        if delta.text:
+            out.append(TextDelta(delta.text))
+            self._learn(data, out[-1])
 
-    def _message_stop(self, _said: _Said, _data: bytes, out: list[Event]) -> None:
-        self.done = True
-        if self._end is not None:
-            out.append(MessageEnd(self._end.finish_reason, self._usage, self._end.raw))
-
-
-_SILENT = frozenset({"", "ping", "content_block_stop"})
-
-
-def block_events(block: Block, call: int, data: bytes, out: list[Event]) -> None:
-    """What a content block says at its start, or all of it in a whole answer.
-
-    `data` is the frame that starts it, for the kinds we have no word for.
-    """
-    match block.type:
-        case "text":
-            if block.text:
-                out.append(TextDelta(block.text))
-            out.extend(Citation(bytes(citation).decode()) for citation in block.citations or ())
-        case "thinking":
-            if block.thinking or block.signature:
-                out.append(ReasoningDelta(block.thinking or "", signature=block.signature or ""))
-        case "tool_use":
-            out.append(ToolCallStart(call, block.id or f"call_{call}", block.name or ""))
-            if block.input:
-                out.append(ToolCallDelta(call, _encode(block.input).decode()))
-        case _:
-            out.append(other(block.type, data))
+    def _thought(self, delta: _Delta, block: OpenBlock | None, out: list[Event]) -> None:
+        thought, proof = delta.thinking or "", delta.signature or ""
+        if block is not None:
+            block.sign(proof)
+        if thought or proof:
+            out.append(ReasoningDelta(thought, signature=proof))

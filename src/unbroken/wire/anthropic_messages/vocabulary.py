@@ -10,6 +10,7 @@ from unbroken.events import FinishReason, Usage
 from unbroken.ready import ready
 
 FINISH: dict[str, FinishReason] = {
+    # platform.claude.com: stop reasons
     "end_turn": "stop",
     "stop_sequence": "stop",
     "pause_turn": "stop",
@@ -17,7 +18,33 @@ FINISH: dict[str, FinishReason] = {
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
+    # compatible servers: words of their own engines (vLLM, SGLang, Z.ai, Moonshot, MiniMax)
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "compaction": "stop",
+    "content_filter": "content_filter",
+    "sensitive": "content_filter",
+    "safety": "content_filter",
+    "error": "error",
+    "abort": "error",
+    "cancelled": "error",
+    "failed": "error",
+    "network_error": "error",
+    "malformed_function_call": "error",
 }
+OWN = frozenset(
+    {
+        "end_turn",
+        "stop_sequence",
+        "pause_turn",
+        "max_tokens",
+        "model_context_window_exceeded",
+        "tool_use",
+        "refusal",
+        "compaction",
+    }
+)
 _WORD: dict[FinishReason, str] = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -93,8 +120,9 @@ def message_body(id: str, model: str, usage: dict[str, Any]) -> dict[str, Any]:
 
 
 def word_for(reason: FinishReason, raw: str) -> str:
-    """This dialect's word: the provider's own if this dialect knows it, else the common one."""
-    return raw if FINISH.get(raw) == reason else _WORD[reason]
+    """The word that clients of this dialect read: one of Anthropic's, or one that no table has."""
+    unknown = bool(raw) and raw.lower() not in FINISH and reason == "error"
+    return raw if unknown or (raw in OWN and FINISH[raw] == reason) else _WORD[reason]
 
 
 def error_body(error: ProviderError) -> dict[str, Any]:

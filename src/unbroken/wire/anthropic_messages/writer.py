@@ -7,6 +7,8 @@ from msgspec import Raw
 
 from unbroken.errors import ProviderError
 from unbroken.events import (
+    BlockEnd,
+    BlockStart,
     ChoiceEnd,
     Citation,
     MessageEnd,
@@ -22,37 +24,45 @@ from unbroken.events import (
 )
 from unbroken.wire.anthropic_messages.passthrough import kept
 from unbroken.wire.anthropic_messages.vocabulary import error_body, message_body, usage_to, word_for
-from unbroken.wire.codec import Frame, TableWriter
+from unbroken.wire.codec import Frame
+from unbroken.wire.sequential import SequentialWriter
 
 _encode = msgspec.json.Encoder().encode
 
 
-class MessagesWriter(TableWriter):
+class MessagesWriter(SequentialWriter):
     """Events in, frames out. A block is opened when content of another kind begins."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._index = -1
         self._open = ""  # kind of the open block
-        self._calls: dict[int, int] = {}  # call index to block index
         self._kept: dict[int, int] = {}  # their block index to ours, of blocks that were kept
         self._usage = Usage(source="partial")
         self._write = {
             MessageStart: self._start,
+            BlockStart: lambda _: self._close(),
+            BlockEnd: lambda _: self._close(),
             TextDelta: self._text,
             RefusalDelta: self._text,
             ReasoningDelta: self._reasoning,
             Citation: self._citation,
-            ToolCallStart: self._call,
-            ToolCallDelta: self._arguments,
+            ToolCallStart: self._call_start,
+            ToolCallDelta: self._call_delta,
             OtherEvent: self._other,
             UsageReport: self._report,
-            ChoiceEnd: lambda _: self._close(),  # the stop reason travels with the usage, later
+            ChoiceEnd: lambda _: [
+                *self.flush(),
+                *self._close(),
+            ],  # the stop reason travels with the usage, later
             MessageEnd: self._end,
         }
 
     def fail(self, error: ProviderError) -> list[Frame]:
         """The error event, which ends the stream."""
         return [_frame("error", error=error_body(error)["error"])]
+
+    # Blocks
 
     def _start(self, event: MessageStart) -> list[Frame]:
         body = message_body(event.id, event.model, usage_to(self._usage))
@@ -81,6 +91,8 @@ class MessagesWriter(TableWriter):
     def _reasoning(self, event: ReasoningDelta) -> list[Frame]:
         """A signature seals its block: it would not fit what another thought adds to it."""
         frames: list[Frame] = []
+        if event.encrypted and not event.text:
+            return self._block("redacted", {"type": "redacted_thinking", "data": event.encrypted})
         if event.text:
             frames += self._grow("thinking", {"type": "thinking_delta", "thinking": event.text})
         if event.signature:
@@ -95,19 +107,15 @@ class MessagesWriter(TableWriter):
         delta = {"type": "citations_delta", "citation": Raw(event.data.encode())}
         return self._grow("text", delta)
 
-    def _call(self, event: ToolCallStart) -> list[Frame]:
+    def _call_start(self, event: ToolCallStart) -> list[Frame]:
         start = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
-        opened = self._block("tool_use", start)
-        self._calls[event.index] = self._index
-        return opened
+        return self._block("tool_use", start)
 
-    def _arguments(self, event: ToolCallDelta) -> list[Frame]:
-        """To the block of its own call, which other content may have closed since."""
-        index = self._calls.get(event.index)
-        if index is None or not event.arguments:
+    def _call_delta(self, event: ToolCallDelta) -> list[Frame]:
+        if not event.arguments or event.index != self._call:
             return []
         delta = {"type": "input_json_delta", "partial_json": event.arguments}
-        return [_frame("content_block_delta", index=index, delta=delta)]
+        return [_frame("content_block_delta", index=self._index, delta=delta)]
 
     def _other(self, event: OtherEvent) -> list[Frame]:
         """What was kept, as it came but for the number of its block."""
@@ -130,7 +138,7 @@ class MessagesWriter(TableWriter):
     def _end(self, event: MessageEnd) -> list[Frame]:
         delta = {"stop_reason": word_for(event.finish_reason, event.raw), "stop_sequence": None}
         ending = _frame("message_delta", delta=delta, usage=usage_to(event.usage or self._usage))
-        return [*self._close(), ending, _frame("message_stop")]
+        return [*self.flush(), *self._close(), ending, _frame("message_stop")]
 
 
 _STARTS: dict[str, dict[str, Any]] = {

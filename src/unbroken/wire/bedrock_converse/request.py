@@ -4,10 +4,8 @@
 The model, and whether the answer is streamed, stand in the path and not in the body.
 """
 
-import base64
 import binascii
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -15,125 +13,146 @@ from msgspec import Struct
 
 from unbroken.errors import BadRequest, LocalProtocolError
 from unbroken.messages import (
-    Image,
+    CONVERSE,
+    MESSAGES,
     Message,
-    Part,
-    Reasoning,
+    Native,
     Request,
-    Role,
-    Text,
     Tool,
     ToolChoice,
-    ToolResult,
-    ToolUse,
-    sound,
+    validate,
 )
+from unbroken.messages.worded import read_each
 from unbroken.ready import ready
+from unbroken.wire.bedrock_converse.blocks import read_block, read_turn, write_blocks
 from unbroken.wire.error_body import UNREADABLE
+from unbroken.wire.fields.bedrock_converse import BETAS, TABLE
+from unbroken.wire.losses import omitted, refuse_lost
+from unbroken.wire.tool_names import flatten
+from unbroken.wire.turns import check_choice, settings, split_system, with_extra
 
 _encode = msgspec.json.Encoder().encode
 
-# Ours that Converse has no parameter for; what the model behind it knows goes into
-# `additionalModelRequestFields`.
-_UNKNOWN = (
-    "top_k",
-    "seed",
-    "n",
-    "parallel_tool_calls",
-    "response_format",
-    "reasoning_effort",
-    "frequency_penalty",
-    "presence_penalty",
-    "logprobs",
-    "top_logprobs",
-    "user",
-    "metadata",
-)
 _INFERENCE = {"max_tokens": "maxTokens", "temperature": "temperature", "top_p": "topP"}
-_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,(.+)", re.DOTALL)
+_APART = frozenset({"messages", "system"})
+"""Fields that a request's native does not hold: they are values, with natives of their own."""
+
+_CACHE_POINT = {"cachePoint": {"type": "default"}}
 
 
-def body_of(request: Request) -> bytes:
+# Outwards
+
+
+def left_out(request: Request) -> tuple[str, ...]:
+    """The paths of what `encode_request` leaves out."""
+    return tuple(omitted(request, TABLE))
+
+
+def encode_request(request: Request) -> bytes:
     """The body of POST /model/ID/converse-stream; LocalProtocolError names what can't be said."""
-    for name in _UNKNOWN:
-        value = getattr(request, name)
-        if value is not None and not (name == "n" and value == 1):
-            raise LocalProtocolError(
-                f"Bedrock's Converse has no parameter for {name}={value!r}: leave it out, or pass "
-                f"extra={{'additionalModelRequestFields': {{...}}}}"
-            )
-    body: dict[str, Any] = {"messages": _turns(m for m in request.messages if m.role != "system")}
-    if request.system:
-        body["system"] = [{"text": request.system}]
+    refuse_lost(request, TABLE, "Bedrock's Converse")
+    native = request.native_of(CONVERSE)
+    before = {} if native is None else _settings(_read(native, ()))
+    body = settings(native, _settings(request), before)
+    head, turns = split_system(request.messages, CONVERSE)
+    body |= {"messages": list(_turns(turns))} | _system(head) | _tools(request, body)
+    return _encode(with_extra(body, request.extra))
+
+
+def _settings(request: Request) -> dict[str, Any]:
+    """Our parameters under the wire's names."""
     inference = {w: v for n, w in _INFERENCE.items() if (v := getattr(request, n)) is not None}
-    if request.stop is not None:
+    if request.stop:
         inference["stopSequences"] = list(request.stop)
-    if inference:
-        body["inferenceConfig"] = inference
-    return _encode(body | _tools(request.tools, request.tool_choice) | request.extra)
+    body: dict[str, Any] = {"inferenceConfig": inference} if inference else {}
+    if request.metadata is not None and request.native_of(CONVERSE) is None:
+        body["requestMetadata"] = {name: str(value) for name, value in request.metadata.items()}
+    return body | _output(request) | _betas(request)
 
 
-def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
+def _output(request: Request) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if request.reasoning_effort not in (None, "none"):
+        config["effort"] = request.reasoning_effort
+    if request.response_format not in (None, {"type": "text"}):
+        config["textFormat"] = _format(request.response_format or {})
+    return {"outputConfig": config} if config else {}
+
+
+def _format(wanted: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema, which Converse takes as text."""
+    inner = wanted.get("json_schema") or {}
+    if wanted.get("type") != "json_schema" or not isinstance(inner.get("schema"), dict):
+        raise LocalProtocolError(
+            f"Bedrock's Converse has no response_format {wanted.get('type')!r}: give a json_schema"
+        )
+    schema = _encode(inner["schema"]).decode()
+    named = {"schema": schema, "name": inner.get("name", "output")}
+    return {"type": "json_schema", "structure": {"jsonSchema": named}}
+
+
+def _betas(request: Request) -> dict[str, Any]:
+    """The betas of a Claude client that exist at Bedrock; they go to the model as they are."""
+    native = request.native
+    if native is None or native.dialect != MESSAGES or "anthropic." not in request.model:
+        return {}
+    asked = native.headers.get("anthropic-beta", "").split(",")
+    known = [name for beta in asked if (name := beta.strip()) in BETAS]
+    return {"additionalModelRequestFields": {"anthropic_beta": known}} if known else {}
+
+
+def _turns(messages: Iterable[Message]) -> Iterator[dict[str, Any]]:
     """User and assistant take turns here: results of tools are the user's, neighbours are one."""
     turns: list[dict[str, Any]] = []
     for message in messages:
+        native = message.native_of(CONVERSE)
         role = "assistant" if message.role == "assistant" else "user"
-        blocks = [_block(part) for part in message.parts if not _unproven(part)]
+        blocks = write_blocks(message.parts) if native is None else native["content"]
         if turns and turns[-1]["role"] == role:
-            turns[-1]["content"] += blocks
-        else:
-            turns.append({"role": role, "content": blocks})
-    return turns
+            turns[-1] = {**turns[-1], "content": [*turns[-1]["content"], *blocks]}
+        elif blocks:
+            turns.append({"role": role, "content": blocks} if native is None else native)
+    return iter(turns)
 
 
-def _unproven(part: Part) -> bool:
-    """Thoughts of a model that doesn't sign them: no model of Bedrock's wants them back."""
-    return isinstance(part, Reasoning) and not part.signature
+def _system(head: list[Message]) -> dict[str, Any]:
+    native = head[0].native_of(CONVERSE) if len(head) == 1 else None
+    if native is not None:
+        return {"system": native["system"]}
+    blocks = [block for message in head for block in write_blocks(message.parts)]
+    return {"system": blocks} if blocks else {}
 
 
-def _block(part: Part) -> dict[str, Any]:
-    match part:
-        case Text(text=text):
-            return {"text": text}
-        case Image(url=url):
-            return _image(url)
-        case ToolUse(id=id, name=name, arguments=arguments):
-            return {"toolUse": {"toolUseId": id, "name": name, "input": _object(arguments)}}
-        case ToolResult(id=id, content=content, is_error=is_error):
-            failed = {"status": "error"} if is_error else {}
-            return {"toolResult": {"toolUseId": id, "content": [{"text": content}], **failed}}
-        case Reasoning(text=text, signature=signature):
-            proof = {"signature": signature} if signature else {}
-            return {"reasoningContent": {"reasoningText": {"text": text, **proof}}}
+def _tools(request: Request, body: dict[str, Any]) -> dict[str, Any]:
+    own = request.native_of(CONVERSE) is not None
+    config = dict(body.get("toolConfig", {})) if own else {}
+    choice = request.tool_choice
+    if not request.tools or (choice is not None and choice.mode == "none"):
+        return {"toolConfig": config} if config else {}
+    specs = [spec for tool in request.tools for spec in _written(tool)]
+    if choice is not None and not own:
+        check_choice(choice, (s["toolSpec"]["name"] for s in specs if "toolSpec" in s))
+        config["toolChoice"] = _CHOICES[choice.mode](choice)
+    if not specs:
+        raise LocalProtocolError("none of the tools can be used at Bedrock's Converse")
+    return {"toolConfig": {**config, "tools": specs}}
 
 
-def _image(url: str) -> dict[str, Any]:
-    match = _IMAGE.fullmatch(url)
-    if match is None:
-        raise LocalProtocolError(
-            "Bedrock takes images as data:image/png;base64,... (or jpeg, gif, webp), not by address"
-        )
-    return {"image": {"format": match[1], "source": {"bytes": match[2]}}}
-
-
-def _object(arguments: str) -> Any:
-    try:
-        return msgspec.json.decode(arguments or "{}")
-    except msgspec.DecodeError as error:
-        raise LocalProtocolError(f"the arguments of a tool call are no JSON: {error}") from error
-
-
-def _tools(tools: tuple[Tool, ...] | None, choice: ToolChoice | None) -> dict[str, Any]:
-    if not tools or (choice is not None and choice.mode == "none"):
-        return {}
-    specs = [{"toolSpec": _spec(tool)} for tool in tools]
-    chosen = {} if choice is None else {"toolChoice": _CHOICES[choice.mode](choice)}
-    return {"toolConfig": {"tools": specs, **chosen}}
+def _written(tool: Tool) -> Iterator[dict[str, Any]]:
+    native = tool.native_of(CONVERSE)
+    if native is not None:
+        yield native
+        return
+    for one in flatten((tool,)):
+        yield {"toolSpec": _spec(one)}
+        if one.cache:
+            yield _CACHE_POINT
 
 
 def _spec(tool: Tool) -> dict[str, Any]:
     described = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, "inputSchema": {"json": tool.parameters}, **described}
+    strict = {} if tool.strict is None else {"strict": tool.strict}
+    return {"name": tool.name, "inputSchema": {"json": tool.parameters}, **described, **strict}
 
 
 _CHOICES: dict[str, Any] = {
@@ -143,70 +162,19 @@ _CHOICES: dict[str, Any] = {
 }
 
 
-# The other way
+# Inwards
 
 
-class _Bytes(Struct):
-    bytes: str
-
-
-class _Image(Struct):
-    format: str
-    source: _Bytes
-
-
-class _Use(Struct):
-    toolUseId: str  # noqa: N815  # the wire's name
-    name: str
-    input: Any
-
-
-class _Result(Struct):
-    toolUseId: str  # noqa: N815
-    content: list[dict[str, Any]]
-    status: str = ""
-
-
-class _Said(Struct):
-    text: str
-    signature: str = ""
-
-
-class _Reasoning(Struct):
-    reasoningText: _Said  # noqa: N815
-
-
-class _Block(Struct):
-    """A piece of a message: one of these."""
-
-    text: str | None = None
-    image: _Image | None = None
-    toolUse: _Use | None = None  # noqa: N815
-    toolResult: _Result | None = None  # noqa: N815
-    reasoningContent: _Reasoning | None = None  # noqa: N815
-
-
-class _Turn(Struct):
-    role: str
-    content: list[_Block]
-
-
-class _System(Struct):
-    text: str | None = None
-
-
-class _Schema(Struct):
+class _Json(Struct):
     json: dict[str, Any] = {}
 
 
+@ready
 class _Spec(Struct):
     name: str
-    inputSchema: _Schema  # noqa: N815
+    inputSchema: _Json  # noqa: N815  # the wire's name
     description: str = ""
-
-
-class _Tool(Struct):
-    toolSpec: _Spec  # noqa: N815
+    strict: bool | None = None
 
 
 class _Named(Struct):
@@ -227,94 +195,99 @@ class _Inference(Struct):
 
 
 class _ToolConfig(Struct):
-    tools: list[_Tool] = []
+    tools: list[dict[str, Any]] = []
     toolChoice: _Choice | None = None  # noqa: N815
 
 
+class _Structure(Struct):
+    jsonSchema: dict[str, Any] | None = None  # noqa: N815
+
+
+class _TextFormat(Struct):
+    structure: _Structure | None = None
+
+
+class _OutputConfig(Struct):
+    effort: str | None = None
+    textFormat: _TextFormat | None = None  # noqa: N815
+
+
 @ready
-class _Asked(Struct):
-    messages: list[_Turn]
-    system: list[_System] = []
+class _Body(Struct):
+    messages: list[dict[str, Any]]
+    system: list[dict[str, Any]] = []
+
+
+@ready
+class _Settings(Struct):
     inferenceConfig: _Inference | None = None  # noqa: N815
     toolConfig: _ToolConfig | None = None  # noqa: N815
+    outputConfig: _OutputConfig | None = None  # noqa: N815
 
 
-def request_in(body: bytes) -> Request:
-    """The request in a body; BadRequest says what is wrong with it."""
+def decode_request(body: bytes) -> Request:
+    """The request in a body, without its model; BadRequest says what is wrong with it."""
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
-        return _request(msgspec.convert(fields, _Asked), fields)
+        return _request(msgspec.convert(fields, _Body), fields)
     except (*UNREADABLE, LocalProtocolError, binascii.Error) as error:
-        raise BadRequest(f"{error}", status=400, code="ValidationException") from error
+        raise BadRequest(str(error), status=400, code="ValidationException") from error
 
 
-def _request(asked: _Asked, fields: Mapping[str, Any]) -> Request:
-    told = asked.inferenceConfig or _Inference()
-    config = asked.toolConfig or _ToolConfig()
-    system = "\n\n".join(block.text for block in asked.system if block.text is not None)
-    head = (Message("system", (Text(system),)),) if system else ()
-    request = Request(
-        model="",
-        messages=(*head, *(message for turn in asked.messages for message in _messages(turn))),
-        max_tokens=told.maxTokens,
-        temperature=told.temperature,
-        top_p=told.topP,
-        stop=None if told.stopSequences is None else tuple(told.stopSequences),
-        tools=tuple(_tool(tool.toolSpec) for tool in config.tools) or None,
-        tool_choice=_choice(config.toolChoice),
-        extra={name: fields[name] for name in fields.keys() - set(_Asked.__struct_fields__)},
+def _request(body: _Body, fields: dict[str, Any]) -> Request:
+    native = {name: value for name, value in fields.items() if name not in _APART}
+    head: tuple[Message, ...] = ()
+    if body.system:
+        parts = read_each(read_block, body.system, "system")
+        head = (Message("system", parts, Native(CONVERSE, {"system": body.system})),)
+    config = msgspec.convert(native, _Settings).toolConfig or _ToolConfig()
+    if config.tools:
+        native["toolConfig"] = {k: v for k, v in native["toolConfig"].items() if k != "tools"}
+    request = msgspec.structs.replace(
+        _read(native, (*head, *read_each(read_turn, body.messages, "messages"))),
+        tools=read_each(_tool, config.tools, "toolConfig.tools") or None,
+        native=Native(CONVERSE, native),
     )
-    return sound(request)
+    return validate(request)
 
 
-def _messages(turn: _Turn) -> list[Message]:
-    """One turn; results of tools are messages of their own."""
-    if turn.role not in ("user", "assistant"):
-        raise LocalProtocolError(f"a message's role is user or assistant, not {turn.role!r}")
-    parts = [_part(block) for block in turn.content]
-    results = tuple(part for part in parts if isinstance(part, ToolResult))
-    others = tuple(part for part in parts if not isinstance(part, ToolResult))
-    role: Role = "assistant" if turn.role == "assistant" else "user"
-    said = [Message(role, others)] if others else []
-    return [*([Message("tool", results)] if results else []), *said]
+def _read(native: dict[str, Any], messages: tuple[Message, ...]) -> Request:
+    """A request with the parameters that stand in these fields."""
+    asked = msgspec.convert(native, _Settings)
+    inference = asked.inferenceConfig or _Inference()
+    config = asked.toolConfig or _ToolConfig()
+    output = asked.outputConfig or _OutputConfig()
+    return Request(
+        model="",
+        messages=messages,
+        max_tokens=inference.maxTokens,
+        temperature=inference.temperature,
+        top_p=inference.topP,
+        stop=None if inference.stopSequences is None else tuple(inference.stopSequences),
+        tool_choice=_read_choice(config.toolChoice),
+        reasoning_effort=output.effort,
+        response_format=_read_format(output.textFormat),
+        metadata=native.get("requestMetadata"),
+    )
 
 
-def _part(block: _Block) -> Part:
-    if block.text is not None:
-        return Text(block.text)
-    if block.image is not None:
-        return _image_part(block.image)
-    if (use := block.toolUse) is not None:
-        return ToolUse(use.toolUseId, use.name, _encode(use.input).decode())
-    if block.toolResult is not None:
-        return _result_part(block.toolResult)
-    if block.reasoningContent is not None:
-        said = block.reasoningContent.reasoningText
-        return Reasoning(said.text, said.signature)
-    raise LocalProtocolError(f"a block is one of {', '.join(_Block.__struct_fields__)}")
+def _read_format(wanted: _TextFormat | None) -> dict[str, Any] | None:
+    shape = wanted.structure.jsonSchema if wanted and wanted.structure else None
+    if shape is None or not isinstance(shape.get("schema"), str):
+        return None
+    schema = msgspec.json.decode(shape["schema"], type=dict[str, Any])
+    return {"type": "json_schema", "json_schema": {**shape, "schema": schema}}
 
 
-def _image_part(image: _Image) -> Image:
-    data = image.source.bytes
-    base64.b64decode(data, validate=True)
-    return Image(f"data:image/{image.format};base64,{data}")
+def _tool(data: dict[str, Any]) -> Tool:
+    if "toolSpec" not in data:
+        return Tool(next(iter(data), "?"), kind="hosted", native=Native(CONVERSE, data))
+    spec = msgspec.convert(data["toolSpec"], _Spec)
+    schema = spec.inputSchema.json
+    return Tool(spec.name, spec.description, schema, spec.strict, native=Native(CONVERSE, data))
 
 
-def _result_part(result: _Result) -> ToolResult:
-    said = "".join(map(_as_text, result.content))
-    return ToolResult(result.toolUseId, said, result.status == "error")
-
-
-def _as_text(content: dict[str, Any]) -> str:
-    text = content.get("text")
-    return text if isinstance(text, str) else _encode(content).decode()
-
-
-def _tool(spec: _Spec) -> Tool:
-    return Tool(spec.name, spec.description, spec.inputSchema.json)
-
-
-def _choice(choice: _Choice | None) -> ToolChoice | None:
+def _read_choice(choice: _Choice | None) -> ToolChoice | None:
     if choice is None or choice == _Choice():
         return None
     if choice.tool is not None:

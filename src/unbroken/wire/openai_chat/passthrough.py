@@ -1,10 +1,10 @@
-"""What chat completions carry and we have no word for: kept, and written back.
+"""Pass-through of the fields of chat completions that this version does not model.
 
 The idea: the typed decoders of the reader refuse a delta with a field that they do not know. Only
 then is the chunk taken apart here, and what is known is read as always. What is left becomes an
 `OtherEvent`, whose data is a chunk that says nothing else: OpenRouter's `reasoning_details` and
-`images`, Groq's `executed_tools`, Gemini's `extra_content` of a call, audio, custom tools, and
-whatever comes after us. A null or an empty list says nothing.
+`images`, Groq's `executed_tools`, Gemini's `extra_content` of a call, audio, hosted tools, and
+newer fields. A null or an empty list says nothing.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from unbroken.response import Choice
 
 DIALECT = "openai_chat"
 
-_CALL = frozenset({"index", "id", "type", "function"})
+_CALL = frozenset({"index", "id", "type", "function", "custom"})
 _DELTA = frozenset(
     {
         "role",
@@ -45,6 +45,9 @@ _FRAME = frozenset(
         "service_tier",
         "obfuscation",
         "provider",
+        "x_groq",
+        "base_resp",
+        "type",
     }
 )
 _NOTHING = frozenset({b"null", b'""', b"[]", b"{}"})
@@ -84,14 +87,16 @@ def taken_apart(data: bytes, logprobs: type) -> tuple[bytes, list[Aside]]:
 def _aside(choice: Fields, logprobs: type) -> Aside:
     """Take what is unknown out of a choice."""
     aside = Aside()
-    delta = _some(choice.get("delta", b"null"))
-    if delta is not None:
-        aside.delta = _left(delta, _DELTA)
+    for key in ("delta", "message"):
+        delta = _some(choice.get(key, b"null"))
+        if not delta:
+            continue
+        aside.delta = aside.delta or _left(delta, _DELTA)
         calls = _each(delta.get("tool_calls", b"null"))
         if calls:
             aside.calls = [_left(call, _CALL) for call in calls]
             delta["tool_calls"] = _raw(calls)
-        choice["delta"] = _raw(delta)
+        choice[key] = _raw({name: delta[name] for name in delta.keys() & _DELTA})
     likely = choice.get("logprobs")
     if likely is not None and not _is(likely, logprobs):
         aside.logprobs = choice.pop("logprobs")
@@ -133,7 +138,7 @@ def unknown_of_call(at: int, choice: int, fields: Mapping[str, Any], *, ours: bo
 
 
 def unknown_part(kind: str, part: Raw, choice: int) -> OtherEvent:
-    """A part of a content that is a list. Nobody writes it back: the SDKs know content as text."""
+    """A part of a content that is a list. It is not written back: the SDKs take content as text."""
     return OtherEvent(kind, _encode(part).decode(), choice)
 
 
@@ -150,9 +155,9 @@ def _text(raw: Raw | None) -> str:
     return "" if raw is None else bytes(raw).decode().strip('"')
 
 
-def around(body: Fields) -> list[OtherEvent]:
+def around(body: bytes) -> list[OtherEvent]:
     """What stands beside the choices of a whole answer."""
-    left = _left(dict(body), _FRAME)
+    left = _left(_fields(body), _FRAME)
     return [
         OtherEvent(name, _encode({"choices": [], name: raw}).decode(), 0, DIALECT)
         for name, raw in left.items()
@@ -174,18 +179,18 @@ def folded(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
     for kept in choice.others:
         fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(chunk_of(kept.event)))
         for inner in fields.pop("choices", None) or ():
-            message = _grown(message, inner.get("delta") or {})
+            message = grown(message, inner.get("delta") or {})
         beside |= {name: value for name, value in fields.items() if name not in _FRAME}
     return message, beside
 
 
-def _grown(old: Any, new: Any) -> Any:
+def grown(old: Any, new: Any) -> Any:
     """Two pieces as one: texts and lists go on, entries of a list are told apart by `index`."""
     match old, new:
         case str(), str():
             return old + new
         case dict(), dict():
-            same = {k: v if k in _NAMES else _grown(old[k], v) for k, v in new.items() if k in old}
+            same = {k: v if k in _NAMES else grown(old[k], v) for k, v in new.items() if k in old}
             return old | new | same
         case list(), list():
             return _listed(old, new)
@@ -200,7 +205,7 @@ def _listed(old: list[Any], new: list[Any]) -> list[Any]:
         if at is None:
             made.append(entry)
         else:
-            made[at] = _grown(made[at], entry)
+            made[at] = grown(made[at], entry)
     return made
 
 

@@ -1,367 +1,265 @@
 """The streamed answer of OpenAI chat completions and everything compatible: chunks to events.
 
-Read here: only the needed fields, typed, null and missing and empty alike. Facts and sources are
-in docs/reference/wire-formats.md; the ones that shape this file:
+Facts and sources are in docs/reference/wire-formats.md; the ones that shape this file:
 
 * the finish reason is the terminal. `[DONE]` only ends the transport: torn streams carry it too;
 * usage comes in a chunk without choices, after the finish reason, or in every chunk, cumulative;
-* tool fragments may lack an index, share one, or repeat the id: see `_Calls`.
+* a finish reason in the first chunk with content may stand in every chunk
+  (suhaibbinyounis/github-copilot-api-vscode#100): it counts when a chunk without content follows.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
 
-from unbroken.errors import ProviderError, RemoteProtocolError, ServerError
 from unbroken.events import (
+    CONTENT,
     ChoiceEnd,
     Citation,
     Event,
-    Logprobs,
     MessageEnd,
     MessageStart,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
-    TokenLogprob,
-    ToolCallDelta,
-    ToolCallStart,
     Usage,
     UsageReport,
 )
-from unbroken.ready import ready
-from unbroken.wire.chunk_template import ChunkTemplate
 from unbroken.wire.codec import Frame
-from unbroken.wire.error_body import UNREADABLE, parse_error
-from unbroken.wire.malformed import recover_or_skip
+from unbroken.wire.error_body import parse_error
+from unbroken.wire.finish import judge
+from unbroken.wire.openai_chat.calls import Calls
+from unbroken.wire.openai_chat.chunks import (
+    CallFragment,
+    Chunk,
+    Delta,
+    LogprobsObject,
+    WireChoice,
+    decode_chunk,
+    fragment_of,
+    list_content,
+    logprob_events,
+)
 from unbroken.wire.openai_chat.passthrough import (
     NO_ASIDE,
     Aside,
-    Fields,
-    around,
     other,
     taken_apart,
     unknown_chunk,
-    unknown_of_call,
-    unknown_part,
 )
-from unbroken.wire.openai_chat.vocabulary import DONE, FINISH, ChatUsage, usage_from
+from unbroken.wire.openai_chat.turn import TurnFields
+from unbroken.wire.openai_chat.vocabulary import DONE, FINISH, NOT_FINISHED, ChatUsage, usage_from
+from unbroken.wire.reader import BaseReader
 
-
-class _Function(Struct, gc=False):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _Call(Struct, gc=False, forbid_unknown_fields=True):
-    index: int | None = None
-    id: str | None = None
-    type: str | None = None
-    function: _Function | None = None
-
-
-class _Piece(Struct, gc=False):
-    type: str = ""
-    text: str | None = None
-    thinking: "str | list[_Piece] | None" = None
-
-
-class _Delta(Struct, gc=False, forbid_unknown_fields=True):
-    role: Raw = Raw(b"null")
-    content: str | list[Raw] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-    function_call: _Function | None = None
-    annotations: list[Raw] | None = None
-
-
-class _Token(Struct, gc=False):
-    token: str
-    logprob: float
-    bytes: tuple[int, ...] | None = None
-    top_logprobs: "list[_Token] | None" = None
-
-
-@ready
-class _Logprobs(Struct, gc=False, forbid_unknown_fields=True):
-    content: list[_Token] | None = None
-    refusal: list[_Token] | None = None
-
-
-class _Choice(Struct, gc=False):
-    index: int = 0
-    delta: _Delta | None = None
-    logprobs: _Logprobs | None = None
-    finish_reason: str | None = None
-    error: Any = None
-
-
-class _Chunk(Struct, gc=False):
-    id: str | None = None
-    object: str | None = None
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: ChatUsage | None = None
-    error: Any = None
-
-
-_decode = msgspec.json.Decoder(_Chunk).decode
-_piece = msgspec.json.Decoder(_Piece).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class _Calls:
-    """The tool calls of one choice, told apart by id, then index, then the open call.
-
-    Servers disagree: no index at all (Gemini-compatible, older Ollama), index 0 for every call
-    (converters), the id in the first fragment only or in each. A new id or another name at a
-    used index opens a new call.
-    """
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._by_id: dict[str, int] = {}
-        self._by_index: dict[int, int] = {}
-
-    def place(self, call: _Call) -> tuple[int, bool]:
-        """Our number for the fragment's call, and whether the fragment opens it."""
-        name = (call.function and call.function.name) or ""
-        at = self._known(call, name)
-        opens = at is None
-        if at is None:
-            at = len(self._names)
-            self._names.append(name)
-        if call.id:
-            self._by_id[call.id] = at
-        if call.index is not None:
-            self._by_index[call.index] = at
-        return at, opens
-
-    def _known(self, call: _Call, name: str) -> int | None:
-        if call.id:
-            return self._by_id.get(call.id)
-        if call.index is None:
-            return None if name or not self._names else len(self._names) - 1
-        at = self._by_index.get(call.index)
-        renamed = at is not None and name and name != self._names[at]
-        return None if renamed else at
-
-
-class ChatReader:
-    """Chunks in, events out, for one streamed answer.
+class ChatReader(BaseReader):
+    """Chunks in, events out, for one streamed answer of `choices` choices.
 
     `implied_finish` is for servers known never to send a finish reason: there, and only there,
     a clean end counts as `stop`.
     """
 
-    def __init__(self, choices: int = 1, *, implied_finish: bool = False) -> None:
-        self.error: ProviderError | None = None
-        self.skipped, self.done = 0, False
-        self.cursor: dict[str, str] | None = None  # nothing to go on from
-        self._choices = choices
-        self._implied = implied_finish
+    shape, words, text_key = Chunk, FINISH, "content"
+
+    def __init__(
+        self, choices: int = 1, *, implied_finish: bool = False, whole: bool = False
+    ) -> None:
+        super().__init__()
+        self._choices, self._implied, self._whole = choices, implied_finish, whole
         self._started = False
-        self._early: list[Event] = []  # Azure speaks of the prompt before the answer starts
+        self._early: list[Event] = []  # Azure reports on the prompt before the answer starts
         self._usage: Usage | None = None
         self._ends: dict[int, ChoiceEnd] = {}
-        self._calls: dict[int, _Calls] = {}
-        self._like = ChunkTemplate("content")
-        self._like_choice = 0
-
-    def read(self, frames: list[Frame], out: list[Event]) -> None:
-        """Append what the chunks say. What can't be read is passed over and counted."""
-        like = self._like.read
-        for frame in frames:
-            try:
-                text = like(frame.data)
-                if text is None or frame.event:
-                    self.read_one(frame, out)
-                elif text:
-                    out.append(TextDelta(text, self._like_choice))
-            except UNREADABLE:
-                self._unreadable(frame, out)
-            if self.done or self.error is not None:
-                return  # the end, or an error: whatever follows is no part of the answer
-
-    def read_one(self, frame: Frame, out: list[Event]) -> None:
-        """Append what one chunk says; raises one of UNREADABLE."""
-        chunk, asides = _read(frame.data)
-        if chunk.error is not None or frame.event == "error" or chunk.object == "error":
-            self.error = parse_error(frame.data)
-            return
-        if not self._started and (chunk.id or chunk.choices):
-            self._started = True
-            out.append(MessageStart(chunk.id or "", chunk.model or ""))
-            out += self._early
-        before = len(out)
-        for at, choice in enumerate(chunk.choices or ()):
-            self._choice(choice, asides[at] if asides else NO_ASIDE, out)
-        if not chunk.choices and chunk.usage is None:
-            unknown = unknown_chunk(frame.data, frame.event)
-            if unknown is not None:
-                (out if self._started else self._early).append(unknown)
-        if chunk.usage is None and len(out) == before + 1:
-            self._learn(frame.data, out[before])
-        if chunk.usage is not None:
-            self._usage = usage_from(chunk.usage)
-            out.append(UsageReport(self._usage))
-
-    def _learn(self, data: bytes, event: Event) -> None:
-        """Text alone is what most chunks say."""
-        if type(event) is TextDelta and self._like.learn(data, event.text):
-            self._like_choice = event.choice
+        self._held: dict[int, ChoiceEnd] = {}  # ends that came with content: see above
+        self._repeating: set[int] = set()  # choices whose end comes with content
+        self._spoken: dict[int, str] = {}  # choices that have content, and by which field it came
+        self._calls: dict[int, Calls] = {}
+        self._turns: dict[int, TurnFields] = {}
 
     def eof(self, out: list[Event]) -> None:
         """The body ended: complete if every choice has its finish reason."""
         if not self.done and self.error is None:
-            self._conclude(out)
+            self._conclude(out, marked=False)
 
-    def _unreadable(self, frame: Frame, out: list[Event]) -> None:
+    def _read(self, frame: Frame, out: list[Event]) -> None:
         if frame.data.strip() == DONE:
-            self.eof(out)
+            self._conclude(out, marked=True)
             self.done = True
-        else:
-            recover_or_skip(self, frame, out)
+            return
+        chunk, asides = _decode(frame.data)
+        self._usage_of(chunk, out)
+        failed = chunk.error or (chunk.base_resp and chunk.base_resp.status_code)
+        if failed or frame.event == "error" or chunk.object == "error":
+            self.error = parse_error(frame.data)
+            return
+        self._start(chunk, out)
+        before = len(out)
+        for at, choice in enumerate(chunk.choices or ()):
+            self._choice(choice, at, asides[at] if asides else NO_ASIDE, out)
+        if not chunk.choices:
+            self._beside(chunk, frame, out)
+        if chunk.usage is None and len(out) == before + 1 and not self._held:
+            self._learn(frame.data, out[before])
 
-    def _conclude(self, out: list[Event]) -> None:
-        if self._implied and self._started:
-            for index in range(self._choices):
-                self._end(index, "stop", out)
-        if len(self._ends) >= self._choices:
-            first = self._ends[min(self._ends)]
-            out.append(MessageEnd(first.finish_reason, self._usage, first.raw))
-            self.done = True
+    def _beside(self, chunk: Chunk, frame: Frame, out: list[Event]) -> None:
+        """A chunk without choices."""
+        for index in list(self._held):
+            self._release(index, out)
+        unknown = unknown_chunk(frame.data, frame.event) if chunk.usage is None else None
+        if unknown is not None:
+            (out if self._started else self._early).append(unknown)
 
-    def _choice(self, choice: _Choice, aside: Aside, out: list[Event]) -> None:
-        index = choice.index
-        if choice.delta is not None:
-            self._delta(choice.delta, aside, index, out)
+    def _start(self, chunk: Chunk, out: list[Event]) -> None:
+        if not self._started and chunk.choices is not None and (chunk.id or chunk.choices):
+            self._started = True
+            out.append(MessageStart(chunk.id or "", chunk.model or ""))
+            out += self._early
+
+    def _usage_of(self, chunk: Chunk, out: list[Event]) -> None:
+        """Usage stands beside the choices, within one (Moonshot), or in `x_groq`."""
+        found = [chunk.usage, chunk.x_groq and chunk.x_groq.usage]
+        found += [choice.usage for choice in chunk.choices or ()]
+        said = (usage_from(wire) for wire in found if isinstance(wire, ChatUsage))
+        usage = next((usage for usage in said if usage is not None), None)
+        if usage is not None:
+            self._usage = usage
+            out.append(UsageReport(usage))
+
+    # One choice
+
+    def _choice(self, choice: WireChoice, at: int, aside: Aside, out: list[Event]) -> None:
+        index = (at if self._whole else 0) if choice.index is None else choice.index
+        before = len(out)
+        self._delta(self._delta_of(choice, index), aside, index, out)
         if choice.logprobs is not None:
-            _likely(choice.logprobs, index, out)
+            logprob_events(choice.logprobs, index, out)
         if aside.logprobs is not None:
             out.append(other("logprobs", {}, index, logprobs=aside.logprobs))
-        if choice.error is not None:
+        spoke = any(type(event) in CONTENT for event in out[before:])
+        if spoke:
+            self._ends.pop(index, None)  # content after an end: it was none
+            self._held.pop(index, None)
+        if choice.error:
             self.error = parse_error(_encode({"error": choice.error}))
-        elif choice.finish_reason:
-            self._end(index, choice.finish_reason, out)
+        elif choice.finish_reason and choice.finish_reason.lower() not in NOT_FINISHED:
+            self._end(choice.finish_reason, index, out, spoke=spoke)
+        elif not spoke:
+            self._release(index, out)
+        if spoke:
+            self._spoken.setdefault(index, "message" if choice.message else "delta")
 
-    def _delta(self, delta: _Delta, aside: Aside, index: int, out: list[Event]) -> None:
+    def _delta_of(self, choice: WireChoice, index: int) -> Delta:
+        """The delta; a message in its place is one, unless it repeats what came as deltas."""
+        delta = choice.delta
+        if choice.message is not None and self._spoken.get(index) != "delta":
+            delta = choice.message
+        delta = delta or Delta()
+        if choice.text and not delta.content:
+            delta.content = choice.text
+        return delta
+
+    def _delta(self, delta: Delta, aside: Aside, index: int, out: list[Event]) -> None:
         """One delta may hold several things; null, missing and empty all mean nothing."""
         reasoning = delta.reasoning or delta.reasoning_content
         if reasoning:
             out.append(ReasoningDelta(reasoning, index))
         content = delta.content
-        if content:
-            if isinstance(content, str):
+        if isinstance(content, str):
+            if content:
                 out.append(TextDelta(content, index))
-            else:
-                _listed(content, index, out)
+        elif content:
+            list_content(content, index, out)
         if delta.refusal:
             out.append(RefusalDelta(delta.refusal, index))
-        if delta.tool_calls:
-            self._fragments(delta.tool_calls, aside.calls, index, out)
-        if delta.function_call is not None:  # what tool calls were before there were several
-            self._fragments([_Call(function=delta.function_call)], [], index, out)
+        self._fragments(delta, aside, index, out)
         if delta.annotations:
             out.extend(Citation(bytes(raw).decode(), index) for raw in delta.annotations)
         if aside.delta:
+            self._turn(index).add(aside.delta)
             out.extend(other(name, {name: raw}, index) for name, raw in aside.delta.items())
 
-    def _fragments(
-        self, calls: list[_Call], asides: list[Fields], choice: int, out: list[Event]
-    ) -> None:
-        places = self._calls.setdefault(choice, _Calls())
-        for number, call in enumerate(calls):
-            unknown: Mapping[str, Any] = asides[number] if asides else {}
-            at, opens = places.place(call)
-            if call.function is not None or not unknown:
-                _fragment(call, at, choice, out, opens=opens)
-            elif opens:  # a tool of another type
-                unknown = {"id": call.id, "type": call.type, **unknown}
-            if unknown:
-                out.append(unknown_of_call(at, choice, unknown, ours=call.function is not None))
+    def _fragments(self, delta: Delta, aside: Aside, index: int, out: list[Event]) -> None:
+        pieces = list(delta.tool_calls or ())
+        if delta.function_call is not None:  # what tool calls were before there were several
+            pieces.append(CallFragment(function=delta.function_call))
+        for number, call in enumerate(pieces):
+            unknown: dict[str, Any] = dict(aside.calls[number]) if number < len(aside.calls) else {}
+            self._calls_of(index).add(fragment_of(call, unknown), out)
 
-    def _end(self, index: int, raw: str, out: list[Event]) -> None:
+    def _calls_of(self, index: int) -> Calls:
+        """The calls of a choice. Those of a second one that was not asked for belong to the first
+        (GitHub Copilot: HKUDS/nanobot#1481).
+        """
+        index = 0 if self._choices == 1 else index
+        return self._calls.setdefault(index, Calls(index))
+
+    def _turn(self, index: int) -> TurnFields:
+        return self._turns.setdefault(index, TurnFields())
+
+    # The end
+
+    def _end(self, raw: str, index: int, out: list[Event], *, spoke: bool) -> None:
         """The first finish reason of a choice counts; some servers send it twice."""
-        if index in self._ends:
+        end = None if index in self._ends else self._finish(raw, index)
+        if end is None:
             return
-        reason = FINISH.get(raw, "stop")
-        if reason == "error":
-            self.error = ServerError(f"the provider ended the answer with {raw!r}", code=raw)
-            return
-        end = self._ends[index] = ChoiceEnd(reason, raw, index)
+        if spoke and not self._whole and (index not in self._spoken or index in self._repeating):
+            self._repeating.add(index)
+            self._held[index] = end
+        else:
+            self._report(end, out)
+
+    def _release(self, index: int, out: list[Event]) -> None:
+        end = self._held.pop(index, None)
+        if end is not None:
+            self._report(end, out)
+
+    def _report(self, end: ChoiceEnd, out: list[Event]) -> None:
+        self._ends[end.choice] = end
+        self._template.forget()  # what comes now must be read in full
+        if end.choice in self._calls:
+            self._calls[end.choice].finish(out)
         out.append(end)
 
+    def _conclude(self, out: list[Event], *, marked: bool) -> None:
+        """The end of the body, or its mark: complete if every choice has ended."""
+        for calls in self._calls.values():
+            calls.finish(out)
+        for index in list(self._held):
+            self._release(index, out)
+        if self._implied and self._started:
+            self._imply(out)
+        open_choices = self._spoken.keys() - self._ends.keys()
+        enough = len(self._ends) >= self._choices or (marked and not open_choices)
+        if not self._ends or not enough:
+            return
+        first = self._ends[min(self._ends)]
+        out += self._natives()
+        end = MessageEnd(first.finish_reason, self._usage, first.raw, known=first.known)
+        out.append(end)
+        self.done = True
 
-def _read(data: bytes) -> tuple[_Chunk, list[Aside]]:
+    def _imply(self, out: list[Event]) -> None:
+        for index in range(self._choices):
+            if index not in self._ends:
+                called = index in self._calls and self._calls[index].started
+                self._report(judge(FINISH, "tool_calls" if called else "stop", index), out)
+
+    def _natives(self) -> list[Event]:
+        """The turns as this dialect takes them back, where parts alone would lose something."""
+        natives = (
+            self._turns.get(index, TurnFields()).native(index, self._calls.get(index))
+            for index in sorted(self._ends)
+        )
+        return [native for native in natives if native is not None]
+
+
+def _decode(data: bytes) -> tuple[Chunk, list[Aside]]:
     """The chunk; with it what is unknown in each choice, if anything is."""
     try:
-        return _decode(data), []
+        return decode_chunk(data), []
     except msgspec.ValidationError:
-        known, asides = taken_apart(data, _Logprobs)
-        return _decode(known), asides
-
-
-def _fragment(call: _Call, at: int, choice: int, out: list[Event], *, opens: bool) -> None:
-    function = call.function or _Function()
-    if opens:
-        out.append(ToolCallStart(at, call.id or f"call_{at}", function.name or "", choice))
-    arguments = function.arguments
-    if arguments:
-        text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
-        out.append(ToolCallDelta(at, text, choice))
-
-
-def _listed(content: list[Raw], index: int, out: list[Event]) -> None:
-    """Content as a list of parts: Mistral's reasoning models send it so, streamed and whole."""
-    for raw in content:
-        part = _piece(raw)
-        thought = part.thinking or ""
-        if isinstance(thought, list):
-            thought = "".join(inner.text or "" for inner in thought)
-        if thought:
-            out.append(ReasoningDelta(thought, index))
-        if part.text:
-            out.append(TextDelta(part.text, index))
-        if part.type not in ("", "text", "thinking"):
-            out.append(unknown_part(part.type, raw, index))
-
-
-def _likely(said: _Logprobs, index: int, out: list[Event]) -> None:
-    if said.content:
-        out.append(Logprobs(_tokens(said.content), index))
-    if said.refusal:
-        out.append(Logprobs(_tokens(said.refusal), index, refusal=True))
-
-
-def _tokens(wire: list[_Token] | None) -> tuple[TokenLogprob, ...]:
-    return tuple(
-        TokenLogprob(t.token, t.logprob, t.bytes, _tokens(t.top_logprobs)) for t in wire or ()
-    )
-
-
-def whole(body: bytes) -> list[Event]:
-    """The events of an answer in one piece, which is one chunk whose deltas are called messages.
-
-    Raises RemoteProtocolError if it is no answer, ProviderError if it is an error.
-    """
-    try:
-        fields = msgspec.json.decode(body, type=Fields)
-        choices = msgspec.json.decode(fields.get("choices", b"null"), type=list[Fields] | None)
-        deltas = [
-            {**choice, "delta": choice.get("message", Raw(b"null"))} for choice in choices or ()
-        ]
-        reader, out = ChatReader(len(deltas)), list[Event]()
-        reader.read_one(Frame(_encode({**fields, "choices": deltas})), out)
-    except UNREADABLE as error:
-        raise RemoteProtocolError(f"the answer can't be read: {error}") from error
-    if reader.error is not None:
-        raise reader.error
-    out += around(fields)
-    if deltas:
-        reader.eof(out)
-    return out
+        known, asides = taken_apart(data, LogprobsObject)
+        return decode_chunk(known), asides

@@ -11,16 +11,88 @@ from unbroken.ready import ready
 DONE = b"[DONE]"
 
 FINISH: dict[str, FinishReason] = {
+    # OpenAI's API reference; every compatible server has these
     "stop": "stop",
     "length": "length",
-    "model_length": "length",  # Mistral
-    "max_tokens": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
+    # other words for a natural end: TGI, Together and SiliconFlow, llama.cpp's own API, Baidu,
+    # Cohere, proxies of Anthropic (platform.claude.com: stop reasons)
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_token": "stop",
+    "stop_sequence": "stop",
+    "word": "stop",
+    "normal": "stop",
+    "complete": "stop",
+    "completed": "stop",
+    "end_turn": "stop",
+    "pause_turn": "stop",
+    # limits: Mistral, Gemini, watsonx, llama.cpp, Z.ai, SGLang and vLLM (repetition)
+    "model_length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "max_completion_tokens": "length",
+    "token_limit": "length",
+    "limit": "length",
+    "error_limit": "length",
+    "model_context_window_exceeded": "length",
+    "context_length_exceeded": "length",
+    "repetition": "length",
+    # calls: Anthropic and Cohere behind proxies
+    "tool_use": "tool_calls",
+    "tool_call": "tool_calls",
+    # filters: Gemini (ai.google.dev: FinishReason), Z.ai and Hunyuan (sensitive), Cohere, Bedrock
+    "safety": "content_filter",
+    "recitation": "content_filter",
+    "language": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
+    "image_safety": "content_filter",
+    "image_prohibited_content": "content_filter",
+    "image_recitation": "content_filter",
+    "model_armor": "content_filter",
+    "sensitive": "content_filter",
+    "refusal": "content_filter",
+    "error_toxic": "content_filter",
+    "content_filtered": "content_filter",
+    "guardrail_intervened": "content_filter",
+    # failures: vLLM and SGLang (vllm-project/vllm#57082), DeepSeek, Z.ai (promptfoo#9905), Gemini
+    # (BerriAI/litellm#21744), watsonx, TensorRT-LLM, Cohere
     "error": "error",
-    "insufficient_system_resource": "error",  # DeepSeek
+    "abort": "error",
+    "aborted": "error",
+    "cancel": "error",
+    "cancelled": "error",
+    "canceled": "error",
+    "user_cancel": "error",
+    "failed": "error",
+    "failure": "error",
+    "incomplete": "error",
+    "interrupted": "error",
+    "timeout": "error",
+    "time_limit": "error",
+    "network_error": "error",
+    "server_error": "error",
+    "internal_error": "error",
+    "overloaded": "error",
+    "insufficient_system_resource": "error",
+    "malformed_function_call": "error",
+    "unexpected_tool_call": "error",
+    "too_many_tool_calls": "error",
+    "missing_thought_signature": "error",
+    "malformed_response": "error",
+    "malformed_model_output": "error",
+    "malformed_tool_use": "error",
+    "image_other": "error",
+    "no_image": "error",
 }
+"""What the words mean, in lower case. One that is not here is never read as `stop`."""
+
+NOT_FINISHED = frozenset({"", "null", "none", "not_finished", "finish_reason_unspecified"})
+"""Words of servers that name a finish reason in every chunk: DashScope, watsonx, Gemini."""
 
 
 class _PromptDetails(Struct, gc=False):
@@ -35,18 +107,27 @@ class _CompletionDetails(Struct, gc=False):
 class ChatUsage(Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
 
-def usage_from(wire: ChatUsage) -> Usage:
-    """OpenAI counts cached tokens within the prompt and reasoning within the completion."""
-    prompt, completion = wire.prompt_tokens_details, wire.completion_tokens_details
+def usage_from(wire: ChatUsage) -> Usage | None:
+    """The usage, or None if no token is counted: some servers send zeros before the real numbers.
+
+    OpenAI counts cached tokens within the prompt and reasoning within the completion. xAI
+    (vercel/ai#12425) and Gemini count reasoning beside the completion, within the total alone.
+    """
+    prompt, completion = wire.prompt_tokens or 0, wire.completion_tokens or 0
+    if not prompt and not completion:
+        return None
+    before, after = wire.prompt_tokens_details, wire.completion_tokens_details
+    beside = max(0, (wire.total_tokens or 0) - prompt - completion)
     return Usage(
-        input_tokens=wire.prompt_tokens or 0,
-        output_tokens=wire.completion_tokens or 0,
-        cached_input_tokens=(prompt and prompt.cached_tokens) or 0,
-        reasoning_tokens=(completion and completion.reasoning_tokens) or 0,
+        input_tokens=prompt,
+        output_tokens=completion + beside,
+        cached_input_tokens=(before and before.cached_tokens) or 0,
+        reasoning_tokens=(after and after.reasoning_tokens) or beside,
     )
 
 
@@ -61,9 +142,14 @@ def usage_to(usage: Usage) -> dict[str, Any]:
     }
 
 
+OWN = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
+"""The words that clients of this dialect have types for."""
+
+
 def word_for(reason: FinishReason, raw: str) -> str:
-    """This dialect's word: the provider's own if this dialect knows it, else the common one."""
-    return raw if FINISH.get(raw) == reason else reason
+    """The word that clients of this dialect read: one of OpenAI's, or one that no table has."""
+    unknown = bool(raw) and raw.lower() not in FINISH and reason == "error"
+    return raw if unknown or (raw in OWN and FINISH[raw] == reason) else reason
 
 
 def error_body(error: ProviderError) -> dict[str, Any]:

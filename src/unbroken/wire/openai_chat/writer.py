@@ -44,6 +44,7 @@ class ChatWriter:
         self._head: dict[str, Any] = {}
         self._text: dict[int, tuple[bytes, bytes]] = {}
         self._citations: dict[int, int] = {}
+        self._custom: set[tuple[int, int]] = set()  # calls of custom tools
         self._write = {
             MessageStart: self._start,
             ReasoningDelta: self._reasoning,
@@ -97,13 +98,18 @@ class ChatWriter:
         return self._chunk({"refusal": event.text}, event.choice)
 
     def _call(self, event: ToolCallStart) -> list[Frame]:
-        function = {"name": event.name, "arguments": ""}
-        call = {"index": event.index, "id": event.id, "type": "function", "function": function}
+        kind, field = ("custom", "input") if event.custom else ("function", "arguments")
+        if event.custom:
+            self._custom.add((event.choice, event.index))
+        inner = {"name": event.name, field: ""}
+        call = {"index": event.index, "id": event.id, "type": kind, kind: inner}
         return self._chunk({"tool_calls": [call]}, event.choice)
 
     def _arguments(self, event: ToolCallDelta) -> list[Frame]:
-        call = {"index": event.index, "function": {"arguments": event.arguments}}
-        return self._chunk({"tool_calls": [call]}, event.choice)
+        custom = (event.choice, event.index) in self._custom
+        inner = {"custom": {"input": event.arguments}} if custom else None
+        inner = inner or {"function": {"arguments": event.arguments}}
+        return self._chunk({"tool_calls": [{"index": event.index, **inner}]}, event.choice)
 
     def _citation(self, event: Citation) -> list[Frame]:
         """Numbered, for the SDKs join lists of deltas by their `index`."""
@@ -219,6 +225,9 @@ def _calls(choice: Choice, unknown: list[dict[str, Any]]) -> list[dict[str, Any]
 
 def _call_body(call: ToolCall | PartialToolCall) -> dict[str, Any]:
     arguments = call.arguments
+    if call.custom:
+        text = arguments if isinstance(arguments, str) else arguments["input"]
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": text}}
     text = arguments if isinstance(arguments, str) else _encode(arguments).decode()
     return {
         "id": call.id,

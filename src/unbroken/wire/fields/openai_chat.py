@@ -1,0 +1,108 @@
+"""The fields of OpenAI's chat completions, and those that compatible servers added
+(platform.openai.com/docs/api-reference/chat/create; openai 3.52.0: completion_create_params).
+"""
+
+from unbroken.wire.fields import (
+    OMITTED,
+    REFUSED,
+    Table,
+    expand,
+    hint,
+    refused,
+    said_as,
+    same,
+)
+
+_CACHE = hint("cache")
+
+_CONTENT = {
+    "[text].text": said_as("text"),
+    "[text].cache_control": _CACHE,
+    "[refusal].refusal": said_as("text"),
+    "[image_url].image_url.url": said_as("image"),
+    "[image_url].image_url.detail": hint("detail", "auto"),
+    "[image_url].cache_control": _CACHE,
+    "[file].file.file_data": said_as("document"),
+    "[file].file.file_id": said_as("openai_file"),
+    "[file].file.filename": hint("document_name"),
+    "[file].cache_control": _CACHE,
+    "[input_audio].input_audio": said_as("audio"),
+    # blocks of Anthropic's that some clients mix in
+    **same(("[tool_use]", "[tool_result]"), said_as("tools")),
+    **same(("[thinking]", "[redacted_thinking]"), hint("signed")),
+    **same((f"[{k}].type" for k in ("text", "refusal", "image_url", "file")), hint("text")),
+    **same((f"[{k}].prompt_cache_breakpoint" for k in ("text", "image_url", "file")), OMITTED),
+}
+
+_TOOL = {
+    "type": said_as("tools"),
+    "cache_control": _CACHE,
+    "function.name": said_as("tools"),
+    "function.description": said_as("tools"),
+    "function.parameters": said_as("tools"),
+    "function.strict": hint("strict"),
+    "function.cache_control": _CACHE,
+    # the flat form of the Responses API
+    **same(("name", "description", "parameters"), said_as("tools")),
+    "strict": hint("strict"),
+}
+
+TABLE = Table(
+    "openai_chat",
+    {
+        **same(("model", "messages[]", "stream"), said_as("text")),
+        "messages[].role": said_as("text"),
+        "messages[].content": said_as("text"),
+        **expand("messages[].content", _CONTENT),
+        "messages[].name": OMITTED,
+        "messages[].refusal": said_as("text"),
+        "messages[].reasoning_content": hint("thoughts"),
+        "messages[].reasoning": hint("thoughts"),
+        "messages[].reasoning_details": OMITTED,
+        "messages[].thinking_blocks": hint("signed"),
+        "messages[].audio": refused(),
+        "messages[].annotations": OMITTED,
+        "messages[].tool_call_id": said_as("tools"),
+        "messages[].function_call": said_as("tools"),
+        "messages[].tool_calls": said_as("tools"),
+        "stream_options.include_usage": said_as("text"),
+        "stream_options.include_obfuscation": OMITTED,
+        "audio": refused(),
+        "frequency_penalty": said_as("frequency_penalty", 0),
+        "function_call": said_as("function_call", "auto"),
+        "functions": said_as("functions", []),
+        "logit_bias": said_as("logit_bias", {}),
+        "logprobs": said_as("logprobs", False),
+        **same(("max_completion_tokens", "max_tokens"), said_as("max_tokens")),
+        "metadata": hint("metadata"),
+        "modalities": refused(["text"]),
+        "moderation": hint("moderation"),
+        "n": said_as("n", 1),
+        "parallel_tool_calls": hint("parallel_tool_calls", True),
+        "prediction": OMITTED,
+        "presence_penalty": said_as("presence_penalty", 0),
+        "prompt_cache_key": hint("prompt_cache_key"),
+        "prompt_cache_options": hint("prompt_cache_options"),
+        "prompt_cache_retention": hint("prompt_cache_retention"),
+        "reasoning_effort": said_as("effort", "none"),
+        "response_format": said_as("format", {"type": "text"}),
+        "safety_identifier": hint("safety_identifier"),
+        "seed": said_as("seed"),
+        "service_tier": hint("service_tier"),
+        "stop": said_as("stop", [], ""),
+        "store": hint("store"),
+        "temperature": said_as("temperature"),
+        "tool_choice": said_as("tool_choice"),
+        "tools[function]": said_as("tools"),
+        **expand("tools[function].", _TOOL),
+        "tools[custom]": said_as("tools"),
+        "tools[*]": OMITTED,
+        "top_k": said_as("top_k"),
+        "top_logprobs": said_as("top_logprobs", 0),
+        "top_p": said_as("top_p"),
+        "user": hint("user"),
+        "verbosity": hint("verbosity"),
+        "web_search_options": REFUSED,
+    },
+    also=frozenset({"file_id"}),
+)
