@@ -12,6 +12,7 @@ from msgspec import Struct
 from unbroken.errors import ProviderError, ServerError, UnbrokenError, error_class
 from unbroken.events import Event, Usage
 from unbroken.messages import Request
+from unbroken.server.wording import for_callers
 from unbroken.stores.base import End
 
 OnDisconnect = Literal["keep", "cancel", "grace"]
@@ -47,7 +48,15 @@ class AnswerRequest(Struct, frozen=True, kw_only=True):
 
 
 def _plain(request: Request) -> Request:
-    return msgspec.structs.replace(request, stream=True, include_usage=True)
+    """Return the request without what only decides how its answer is read."""
+    native = request.native
+    if native is not None:
+        data = {name: native.data[name] for name in native.data.keys() - _READING}
+        native = msgspec.structs.replace(native, data=data)
+    return msgspec.structs.replace(request, stream=True, include_usage=True, native=native)
+
+
+_READING = frozenset({"stream", "stream_options"})
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
@@ -65,7 +74,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         error caused it.
         """
         cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
-        kind, message = type(error).__name__, str(error)[:MAX_MESSAGE]
+        kind, message = type(error).__name__, for_callers(error)[:MAX_MESSAGE]
         if isinstance(cause, ProviderError):
             return cls(kind, message, cause.status, cause.code, cause.retry_after)
         return cls(kind, message)
