@@ -40,9 +40,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reader disconnects (`server/options.py`); `grace`: how long it waits for a reader to return.
     `drain`: the time that open answers get when the server stops. `keep_days` and `keep_bytes`
     bound what is stored; `keep_days = "forever"` keeps all. `max_streams` bounds the answers that
-    one process produces at a time. `log_content` logs prompts and answers. `cors`: origins whose
-    pages may send requests, `*` for any. `models`: the models and routes that may be requested, the
-    first of them by default; all if empty.
+    one process produces at a time, `max_streams_per_key` and `max_followers_per_key` the open
+    answers and the readers that one key has in it. `log_content` logs prompts and answers. `cors`:
+    origins whose pages may send requests, `*` for any. `models`: the models and routes that may be
+    requested, the first of them by default; all if empty.
 
     `simulator`: `open` lets callers request `sim/...` models with parameters (`sim/demo?tps=20`);
     `auto` serves them, without parameters, only if nothing else is configured or `models` lists
@@ -82,6 +83,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cors: list[str] = []
     models: list[str] = []
     simulator: Literal["auto", "open"] = "auto"
+    max_streams_per_key: int = 1_000
+    max_followers_per_key: int = 5_000
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -111,6 +114,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 _POSITIVE = (
     *("workers", "grace", "drain", "heartbeat", "max_body", "max_streams", "keep_days"),
+    *("max_streams_per_key", "max_followers_per_key"),
     *("keep_bytes", "max_connections", "max_connections_per_client", "timeout_head"),
     *("timeout_body", "timeout_write", "timeout_keep_alive"),
 )
