@@ -42,9 +42,10 @@ from unbroken.messages import Request
 from unbroken.metrics import prices
 from unbroken.metrics.answered import AnswerCompleted, Observer, notify
 from unbroken.metrics.prometheus import Board
+from unbroken.server import revocation
 from unbroken.server.admission import Models, Shares
 from unbroken.server.answers import Answers
-from unbroken.server.auth import CACHE_TTL, KeyLimits, Keys, Principal, user
+from unbroken.server.auth import KeyLimits, Keys, Principal, user
 from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
@@ -52,7 +53,6 @@ from unbroken.server.log import (
     REQUEST_ID,
     AccessLogMiddleware,
     log_answer,
-    log_event,
     request_id,
 )
 from unbroken.server.maintenance import Background
@@ -75,9 +75,6 @@ except ImportError:  # OpenTelemetry is an extra
 
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
-
-REVOCATION_INTERVAL = CACHE_TTL / 2
-"""Seconds between two checks of the keys that own open answers."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 """The id of a stream."""
@@ -158,7 +155,8 @@ class Gateway:
             if not self._started:
                 await self.answers.__aenter__()
                 self._loading = asyncio.create_task(asyncio.to_thread(prices.load))
-                self._background.repeat("revoked_keys", REVOCATION_INTERVAL, self._stop_revoked)
+                check = partial(revocation.stop_revoked, self.keys, self.answers)
+                self._background.repeat("revoked_keys", revocation.INTERVAL, check)
                 self._started = True
         return self
 
@@ -181,13 +179,6 @@ class Gateway:
         self.admitted = Models(self.settings, self.client.routes, environment())
         names = set(settings.__struct_fields__) - set(RELOADABLE)
         return sorted(name for name in names if getattr(settings, name) != getattr(running, name))
-
-    async def _stop_revoked(self) -> None:
-        """Stop the answers of keys that were revoked or have expired."""
-        for stream, producer in [*self.answers.producers.items()]:
-            if not await self.keys.is_valid(producer.request.owner):
-                log_event("key_invalid", stream=stream)
-                await self.answers.stop(stream)
 
     def _middleware(self) -> list[Middleware]:
         """CORS, if other sites' pages may ask."""
