@@ -1,8 +1,10 @@
 """Keys, limits, links, the socket, and who may see what."""
 
 import asyncio
+import contextlib
 import json
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -369,3 +371,29 @@ def test_what_is_wrong_is_told_and_the_socket_stays(talk, message):
     talk.say(type="start", ref="a", request={"model": "sim/quick", **ASK})
 
     assert talk.until("end")[-1]["state"] == "complete"
+
+
+def test_one_key_has_a_share_of_the_open_answers_and_readers(serve, make, store_url):
+    transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
+    client = AsyncClient(api_key="k", transport=transport)
+    settings = Settings(simulator="open", max_streams_per_key=2, max_followers_per_key=3)
+    gateway = Gateway(registry.open(store_url), client=client, settings=settings)
+    site, one, two = Site(serve(gateway), transport), make("one"), make("two")
+    body = {"model": "sim/endless", **ASK}
+    begun = [site.json("POST", "/v1/streams", body, **bearer(one)) for _ in range(3)]
+    other = site.json("POST", "/v1/streams", body, **bearer(two))
+    path = f"/v1/streams/{begun[0][1]['id']}"
+    event_stream = {**bearer(one), "accept": "text/event-stream"}
+    with contextlib.ExitStack() as readers:
+        for _ in range(3):
+            asked = urllib.request.Request(site.url + path, headers=event_stream)
+            readers.enter_context(urllib.request.urlopen(asked, timeout=20))
+        refused = site.json("GET", path, **event_stream)
+    until(lambda: site.call("GET", f"{path}?wait=1", **bearer(one))[0], (200).__eq__)
+
+    assert [status for status, _ in begun] == [201, 201, 429]
+    assert begun[2][1]["error"]["code"] == "too_many_streams"
+    assert other[0] == 201
+    assert refused[0] == 429
+    for stream in (begun[0], begun[1], other):
+        site.json("DELETE", f"/v1/streams/{stream[1]['id']}", **bearer(one))

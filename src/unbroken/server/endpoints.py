@@ -198,7 +198,7 @@ async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
     if not asked.stream:
         return await _full_response(http, codec, asked, created)
     followed = await wait_first_event(http, created.stream.id)
-    return server.feed(_encoded(followed, codec, asked, created), created.stream.id)
+    return server.feed(http, _encoded(followed, codec, asked, created), created.stream.id)
 
 
 async def _encoded(

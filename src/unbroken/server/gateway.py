@@ -10,10 +10,12 @@ hand over one's own at the end.
 import asyncio
 import importlib
 import pkgutil
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Self
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from functools import partial
+from typing import Any, Self
 
 import msgspec
 from starlette.applications import Starlette
@@ -40,7 +42,7 @@ from unbroken.messages import Request
 from unbroken.metrics import prices
 from unbroken.metrics.answered import Answered, Observer, notify
 from unbroken.metrics.prometheus import Board
-from unbroken.server.admission import Models
+from unbroken.server.admission import Models, Shares
 from unbroken.server.answers import Answers
 from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
@@ -65,6 +67,9 @@ except ImportError:  # OpenTelemetry is an extra
 
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+"""The id of a stream."""
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
@@ -123,6 +128,8 @@ class Gateway:
         self._logged = AccessLogMiddleware(self.guard)
         self._starting = asyncio.Lock()
         self._started = False
+        self._starting_of = Shares("open answers", self.settings.max_streams_per_key)
+        self.followers = Shares("readers", self.settings.max_followers_per_key)
         self._beginning = 0
         self._loading: asyncio.Task[None]
 
@@ -184,6 +191,7 @@ class Gateway:
         caller = await self.caller(http)
         options, request = split_options(request)
         self._check([request.model, *options.fallbacks])
+        self._starting_of.check(caller.owner, partial(self._open_of, caller.owner))
         self.admitted.check_fields(request.native.data if request.native else request.extra)
         asked = AnswerRequest(
             models=[request.model, *options.fallbacks],
@@ -200,7 +208,10 @@ class Gateway:
         charges = request_charges(caller.owner, {"day": limits_of(caller)})
         self._beginning += 1
         try:
-            created = await self.answers.start(asked, caller.owner, once, _labels(asked), charges)
+            with self._starting_of.taken(caller.owner):
+                created = await self.answers.start(
+                    asked, caller.owner, once, _labels(asked), charges
+                )
         except QuotaReached as reached:
             raise quota_error(reached, caller.name) from reached
         finally:
@@ -225,27 +236,45 @@ class Gateway:
             said = f"this gateway is at its limit of {self.settings.max_streams} concurrent streams"
             raise Overloaded(said, status=503, code="too_many_streams", retry_after=1.0)
 
-    def feed(self, source: AsyncGenerator[bytes, None], stream: str) -> StreamResponse:
-        """The response that sends what is read of a stream."""
-        return StreamResponse(
-            source, headers={STREAM_HEADER: stream}, heartbeat=self.settings.heartbeat
-        )
+    def _open_of(self, owner: str) -> int:
+        """The answers of one owner that are produced here."""
+        return sum(one.request.owner == owner for one in self.answers.producers.values())
+
+    def feed(
+        self, http: HTTPConnection, source: AsyncGenerator[bytes, None], stream: str
+    ) -> StreamResponse:
+        """The response that sends what is read of a stream. RateLimited if the caller follows as
+        many as it may.
+        """
+        owner = reader_of(http)
+        self.followers.check(owner)
+        headers = {STREAM_HEADER: stream}
+        counted = partial(self.followers.taken, owner)
+        return _Followed(counted, source, headers=headers, heartbeat=self.settings.heartbeat)
 
     async def owned(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""
-        try:
-            found = await self.answers.store.info(stream)
-        except StreamMissing as missing:
-            raise NotFound(f"there is no stream {stream!r}", status=404) from missing
-        if found.owner != (await self.caller(http)).owner:
-            raise NotFound(f"there is no stream {stream!r}", status=404)
+        owner = (await self.caller(http)).owner
+        found = await self._info(stream)
+        if found is None or found.owner != owner:
+            raise _no_stream(stream)
         return found
+
+    async def _info(self, stream: str) -> StreamInfo | None:
+        """What the store knows of a stream; only texts that can be ids are looked up."""
+        if not _ID.fullmatch(stream):
+            return None
+        with suppress(StreamMissing):
+            return await self.answers.store.info(stream)
+        return None
 
     async def readable(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream that the caller may read: one's own, or one that a link shares."""
         token = http.query_params.get("token", "")
         if token and await self.keys.shared(token, stream):
-            return await self.answers.store.info(stream)
+            if (found := await self._info(stream)) is None:
+                raise _no_stream(stream)
+            return found
         return await self.owned(http, stream)
 
     async def caller(self, http: HTTPConnection) -> Caller:
@@ -253,11 +282,13 @@ class Gateway:
         AuthenticationFailed if nobody we know.
         """
         if self._authenticate is not None:
-            return user(await self._authenticate(http))
+            known = user(await self._authenticate(http))
+            http.scope.setdefault("state", {})["owner"] = known.owner
+            return known
         scheme, _, key = http.headers.get("authorization", "").partition(" ")
         shown = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
         caller = await self.keys.caller(shown)
-        http.scope.setdefault("state", {})["key"] = caller.name
+        http.scope.setdefault("state", {}).update(key=caller.name, owner=caller.owner)
         return caller
 
     def models(self) -> list[str]:
@@ -286,6 +317,35 @@ class Gateway:
     async def request(self, http: HttpRequest, codec: Codec) -> Request:
         """The request in the body; BadRequest (413) if it is too large or too complex."""
         return await parse_request(await read_body(http.stream(), self.settings.max_body), codec)
+
+
+class _Followed(StreamResponse):
+    """A stream that is counted while it is read."""
+
+    def __init__(
+        self,
+        counted: Callable[[], AbstractContextManager[None]],
+        source: AsyncGenerator[bytes, None],
+        **options: Any,
+    ) -> None:
+        super().__init__(source, **options)
+        self._counted = counted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        with self._counted():
+            await super().__call__(scope, receive, send)
+
+
+def _no_stream(stream: str) -> NotFound:
+    return NotFound(f"there is no stream {stream[:128]!r}", status=404)
+
+
+def reader_of(http: HTTPConnection) -> str:
+    """Whose readers a request counts among: its caller's, or those of a shared link."""
+    token = http.query_params.get("token")
+    owner: str = http.scope.get("state", {}).get("owner", "")
+    return f"share:{token}" if token and not owner else owner
 
 
 def _labels(asked: AnswerRequest) -> dict[str, str]:

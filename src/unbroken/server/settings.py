@@ -45,6 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     may be asked, the first of them when none is named; all if there are none. `simulator`: `open`
     lets callers ask `sim/...` models, with parameters (`sim/demo?tps=20`), whatever else is
     configured; `auto` serves them only where nothing else is, or where `models` lists them.
+    `max_streams_per_key` and `max_followers_per_key` bound the open answers and the readers that
+    one key has in this process at a time.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +65,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cors: list[str] = []
     models: list[str] = []
     simulator: Literal["auto", "open"] = "auto"
+    max_streams_per_key: int = 1_000
+    max_followers_per_key: int = 5_000
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -73,7 +77,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"port={self.port} is no port")
 
 
-_POSITIVE = ("grace", "drain", "heartbeat", "max_body", "max_streams", "keep_days", "keep_bytes")
+_POSITIVE = (
+    "grace",
+    "drain",
+    "heartbeat",
+    "max_body",
+    "max_streams",
+    "max_streams_per_key",
+    "max_followers_per_key",
+    "keep_days",
+    "keep_bytes",
+)
 
 
 def load(env: Mapping[str, str], given: Mapping[str, object], directory: str = ".") -> Settings:
