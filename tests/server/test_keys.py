@@ -410,10 +410,10 @@ class Counting(MemoryStore):
 def test_that_there_was_a_key_is_asked_once():
     async def story():
         keys = Keys(store := Counting())
-        key = await keys.create("phone", Allowance())
+        key = await keys.create(NewKey(name="phone"))
         store.searches = 0
         for _ in range(20):
-            await keys.caller(key)
+            await keys.principal(key)
         return store.searches
 
     assert asyncio.run(story()) == 1
