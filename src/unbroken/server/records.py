@@ -65,7 +65,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         error caused it.
         """
         cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
-        kind, message = type(error).__name__, str(error)[:MAX_MESSAGE]
+        kind, message = type(error).__name__, _sentence(error)[:MAX_MESSAGE]
         if isinstance(cause, ProviderError):
             return cls(kind, message, cause.status, cause.code, cause.retry_after)
         return cls(kind, message)
@@ -79,6 +79,12 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         return error_class(status)(
             self.message, status=status, code=code, retry_after=self.retry_after
         )
+
+
+def _sentence(error: UnbrokenError) -> str:
+    """Return a provider's own sentence as it is, and what happened here with its facts and hint."""
+    from_provider = isinstance(error, ProviderError) and error.status is not None
+    return (error.message if from_provider else "") or str(error)
 
 
 _WITHOUT_STATUS = {
