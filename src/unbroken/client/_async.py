@@ -1,4 +1,4 @@
-"""The driver for callers that await. Its twin is `_sync.py`: change both, in the same order."""
+"""The client and its streams, for callers that await."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence

@@ -1,4 +1,6 @@
-"""The driver for callers that block. Its twin is `_async.py`: change both, in the same order."""
+"""The client and its streams, for callers that block."""
+
+# Generated from _async.py by scripts/generate_sync.py: change that one, then run it.
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
