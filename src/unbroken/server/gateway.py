@@ -40,19 +40,27 @@ from unbroken.errors import (
 )
 from unbroken.messages import Request
 from unbroken.metrics import prices
-from unbroken.metrics.answered import Answered, Observer, notify
+from unbroken.metrics.answered import AnswerCompleted, Observer, notify
 from unbroken.metrics.prometheus import Board
+from unbroken.server import revocation
 from unbroken.server.admission import Models, Shares
 from unbroken.server.answers import Answers
+from unbroken.server.auth import KeyLimits, Keys, Principal, user
 from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
-from unbroken.server.keys import Allowance, Caller, Keys, limits_of, user
-from unbroken.server.log import REQUEST_ID, AccessLogMiddleware, log_answer, request_id
+from unbroken.server.log import (
+    REQUEST_ID,
+    AccessLogMiddleware,
+    log_answer,
+    request_id,
+)
+from unbroken.server.maintenance import Background
 from unbroken.server.options import split_options
 from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
 from unbroken.server.responses import RAW_SEND, StreamResponse
-from unbroken.server.settings import Settings
+from unbroken.server.settings import RELOADABLE, Settings
+from unbroken.server.shares import ShareLinks
 from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
@@ -104,17 +112,18 @@ class Gateway:
         *,
         client: AsyncClient | None = None,
         settings: Settings | None = None,
-        key_limits: Mapping[str, Allowance] | None = None,
+        key_limits: Mapping[str, KeyLimits] | None = None,
         authenticate: Authenticate | None = None,
     ) -> None:
         self.settings = settings or Settings()
         store = registry.open(self.settings.store) if store is None else store
         self.keys, self.board = Keys(store, key_limits), Board()
+        self.shares = ShareLinks(store, self.keys)
         self._observers: list[Observer] = [self.board] if Spans is None else [self.board, Spans()]
         self._authenticate = authenticate
         self.client = client or AsyncClient()
         self.answers = Answers(store, self.client, self._on_finished)
-        self.answers.set_retention(self.settings.keep_days, self.settings.keep_bytes)
+        self.answers.set_retention(self.settings.retention, self.settings.keep_bytes)
         self.admitted = Models(self.settings, self.client.routes, environment())
         self._app = Starlette(
             routes=found_routes(),
@@ -126,6 +135,7 @@ class Gateway:
         keys = self.keys if authenticate is None else None
         self.guard = CrossOriginGuard(self._app, keys, self.settings.cors)
         self._logged = AccessLogMiddleware(self.guard)
+        self._background = Background()
         self._starting = asyncio.Lock()
         self._started = False
         self._starting_of = Shares("open answers", self.settings.max_streams_per_key)
@@ -145,14 +155,30 @@ class Gateway:
             if not self._started:
                 await self.answers.__aenter__()
                 self._loading = asyncio.create_task(asyncio.to_thread(prices.load))
+                check = partial(revocation.stop_revoked, self.keys, self.answers)
+                self._background.repeat("revoked_keys", revocation.INTERVAL, check)
                 self._started = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._started:
             self._started = False
+            await self._background.stop()
             await self._loading
             await self.answers.__aexit__()
+
+    def reload(self, settings: Settings, key_limits: Mapping[str, KeyLimits]) -> list[str]:
+        """Use new settings for the requests to come; open answers go on. Return the names of the
+        changed settings that need a restart.
+        """
+        self.client.reload()
+        changed = {name: getattr(settings, name) for name in RELOADABLE}
+        running, self.settings = self.settings, msgspec.structs.replace(self.settings, **changed)
+        self.answers.set_retention(settings.retention, settings.keep_bytes)
+        self.keys.set_limits(key_limits)
+        self.admitted = Models(self.settings, self.client.routes, environment())
+        names = set(settings.__struct_fields__) - set(RELOADABLE)
+        return sorted(name for name in names if getattr(settings, name) != getattr(running, name))
 
     def _middleware(self) -> list[Middleware]:
         """CORS, if other sites' pages may ask."""
@@ -205,7 +231,7 @@ class Gateway:
             background=background,
         )
         once = http.headers.get("idempotency-key", "") if key is None else key
-        charges = request_charges(caller.owner, {"day": limits_of(caller)})
+        charges = request_charges(caller.owner, caller.limits.by_window())
         self._beginning += 1
         try:
             with self._starting_of.taken(caller.owner):
@@ -271,13 +297,13 @@ class Gateway:
     async def readable(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream that the caller may read: one's own, or one that a link shares."""
         token = http.query_params.get("token", "")
-        if token and await self.keys.shared(token, stream):
+        if token and await self.shares.verify(token, stream):
             if (found := await self._info(stream)) is None:
                 raise _no_stream(stream)
             return found
         return await self.owned(http, stream)
 
-    async def caller(self, http: HTTPConnection) -> Caller:
+    async def caller(self, http: HTTPConnection) -> Principal:
         """Who asks, as the app says or by the key in `authorization` or `x-api-key`.
         AuthenticationFailed if nobody we know.
         """
@@ -286,8 +312,8 @@ class Gateway:
             http.scope.setdefault("state", {})["owner"] = known.owner
             return known
         scheme, _, key = http.headers.get("authorization", "").partition(" ")
-        shown = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
-        caller = await self.keys.caller(shown)
+        presented = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
+        caller = await self.keys.principal(presented)
         http.scope.setdefault("state", {}).update(key=caller.name, owner=caller.owner)
         return caller
 
@@ -302,7 +328,7 @@ class Gateway:
 
     def _on_finished(self, asked: AnswerRequest, stream: str, result: Result) -> None:
         """Report an answer that this process ended: to the metrics, to traces, to the log."""
-        told = Answered(
+        completed = AnswerCompleted(
             model=asked.models[0],
             state=result.outcome.state,
             reason=result.outcome.reason,
@@ -311,8 +337,8 @@ class Gateway:
             request=asked.request,
             traceparent=asked.traceparent,
         )
-        notify(self._observers, told)
-        log_answer(asked, stream, told, result.outcome, content=self.settings.log_content)
+        notify(self._observers, completed)
+        log_answer(asked, stream, completed, result.outcome, content=self.settings.log_content)
 
     async def request(self, http: HttpRequest, codec: Codec) -> Request:
         """The request in the body; BadRequest (413) if it is too large or too complex."""

@@ -28,6 +28,7 @@ from unbroken.messages.chat import write_message
 from unbroken.response import Choice
 from unbroken.server.endpoints import parse_int, until_disconnect, with_error_handling
 from unbroken.server.gateway import Gateway, gateway_of, is_exhausted, reader_of
+from unbroken.server.log import log_event
 from unbroken.server.records import DETACHED, decode_outcome, decode_request, is_complete
 from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import Search, StreamInfo
@@ -99,7 +100,9 @@ async def _stop_or_delete(http: HttpRequest) -> HttpResponse:
 async def _share(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
-    return _json({"token": await server.keys.share(stream.id)}, 201)
+    link, token = await server.shares.create(stream)
+    log_event("share_created", id=link.id, stream=stream.id)
+    return _json({"token": token, "id": link.id}, 201)
 
 
 async def _events(server: Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
