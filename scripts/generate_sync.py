@@ -16,6 +16,10 @@ PAIRS = (("_async.py", "_sync.py"), ("_conversation_async.py", "_conversation_sy
 
 NOTICE = "# Generated from {name} by scripts/generate_sync.py: change that one, then run it.\n"
 
+_THREADS = (
+    "One client serves many\n"
+    "    threads, and processes that are forked off begin with connections of their own."
+)
 WORDS = (
     (r"for callers that await\b", "for callers that block"),
     (r"callers that await\b", "callers that block"),
@@ -37,11 +41,7 @@ WORDS = (
     (r"\bawait ", ""),
     (r"Another task", "Another thread"),
     (r"another task", "another thread"),
-    (
-        r"One client serves many\n    tasks of one event loop\.",
-        "One client serves many\n    threads, and processes that are forked off begin with connections of "
-        "their own.",
-    ),
+    (r"One client serves many\n    tasks of one event loop\.", _THREADS),
 )
 
 
@@ -53,7 +53,7 @@ def generated(name: str) -> str:
     docstring, quotes, rest = text[3:].partition('"""\n')
     text = f'"""{docstring}{quotes}\n{NOTICE.format(name=name)}{rest}'
     for command in (["check", "--select", "I", "--fix-only", "-q"], ["format", "-q"]):
-        ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", CLIENT / "_sync.py", "-"]
+        ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", CLIENT / name, "-"]
         text = subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
     return text
 

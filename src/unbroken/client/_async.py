@@ -1,7 +1,7 @@
 """The client and its streams, for callers that await."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -228,8 +228,9 @@ class AsyncClient:
     otherwise the environment and `.env` are asked. `routes` gives names to lists of models that
     stand in for each other, `limits` bounds what is asked of a provider, by its name; both may
     stand in `unbroken.toml`. `observers` are told of every answer when it is over, OpenTelemetry's
-    `unbroken.metrics.otel.Spans()` for one. `transport` replaces real HTTP. One client serves many
-    tasks of one event loop.
+    `unbroken.metrics.otel.Spans()` for one. `implied_finish`, for servers that never send a finish
+    reason, takes a clean end for `stop`: of all providers, or of the named ones. `transport`
+    replaces real HTTP. One client serves many tasks of one event loop.
     """
 
     def __init__(  # noqa: PLR0913  # settings, by keyword
@@ -242,6 +243,7 @@ class AsyncClient:
         routes: Mapping[str, Sequence[str]] | None = None,
         limits: Mapping[str, Limits] | None = None,
         observers: Sequence[Observer] = (),
+        implied_finish: bool | Collection[str] = False,
         transport: AsyncTransport | None = None,
     ) -> None:
         self._options = partial(
@@ -253,6 +255,7 @@ class AsyncClient:
             routes=routes,
             limits=limits,
             observers=observers,
+            implied_finish=implied_finish,
         )
         self._settings = self._options()
         self.routes = self._settings.routes

@@ -3,7 +3,7 @@
 # Generated from _async.py by scripts/generate_sync.py: change that one, then run it.
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -230,8 +230,9 @@ class Client:
     otherwise the environment and `.env` are asked. `routes` gives names to lists of models that
     stand in for each other, `limits` bounds what is asked of a provider, by its name; both may
     stand in `unbroken.toml`. `observers` are told of every answer when it is over, OpenTelemetry's
-    `unbroken.metrics.otel.Spans()` for one. `transport` replaces real HTTP. One client serves many
-    threads, and processes that are forked off begin with connections of their own.
+    `unbroken.metrics.otel.Spans()` for one. `implied_finish`, for servers that never send a finish
+    reason, takes a clean end for `stop`: of all providers, or of the named ones. `transport`
+    replaces real HTTP. One client serves many tasks of one event loop.
     """
 
     def __init__(  # noqa: PLR0913  # settings, by keyword
@@ -244,6 +245,7 @@ class Client:
         routes: Mapping[str, Sequence[str]] | None = None,
         limits: Mapping[str, Limits] | None = None,
         observers: Sequence[Observer] = (),
+        implied_finish: bool | Collection[str] = False,
         transport: Transport | None = None,
     ) -> None:
         self._options = partial(
@@ -255,6 +257,7 @@ class Client:
             routes=routes,
             limits=limits,
             observers=observers,
+            implied_finish=implied_finish,
         )
         self._settings = self._options()
         self.routes = self._settings.routes
