@@ -130,7 +130,8 @@ def test_with_a_key_the_default_is_left_alone(unbroken, server):
 LISTS = [
     ("groq", "GROQ", b'{"data":[{"id":"b"},{"id":"a/c"}]}', ["groq/a/c", "groq/b"]),
     ("together", "TOGETHER", b'[{"id":"a/b","object":"model"}]', ["together/a/b"]),
-    ("gemini", "GOOGLE_GEMINI", b'{"data":[{"id":"models/g-1"}]}', ["gemini/g-1"]),
+    ("gemini", "GOOGLE_GEMINI", b'{"models":[{"name":"models/g-1"}]}', ["gemini/g-1"]),
+    ("gemini-openai", "GOOGLE_GEMINI", b'{"data":[{"id":"models/g-1"}]}', ["gemini-openai/g-1"]),
 ]
 
 

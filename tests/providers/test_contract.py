@@ -148,6 +148,11 @@ WIRE = {
         "max_completion_tokens",
     ),
     "gemini": (
+        "https://generativelanguage.googleapis.com/v1beta/models/m:streamGenerateContent?alt=sse",
+        "x-goog-api-key",
+        ("generationConfig", "maxOutputTokens"),
+    ),
+    "gemini-openai": (
         "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
         "authorization",
         "max_tokens",

@@ -16,7 +16,13 @@ from unbroken.simulator.player import play
 from unbroken.simulator.scenario import PACES, Scenario, named, parse
 from unbroken.simulator.steps import JSON, End, Head, Send, Step, refuse
 from unbroken.simulator.stored import StoredResponses
-from unbroken.wire import anthropic_messages, bedrock_converse, openai_chat, openai_responses
+from unbroken.wire import (
+    anthropic_messages,
+    bedrock_converse,
+    gemini,
+    openai_chat,
+    openai_responses,
+)
 from unbroken.wire.codec import Codec
 
 HEADER = "x-unbroken-scenario"
@@ -35,6 +41,10 @@ DIALECTS: tuple[tuple[re.Pattern[str], Codec], ...] = (
     (
         re.compile(r"/model/(?P<model>[^/]+)/converse(?P<stream>-stream)?$"),
         bedrock_converse.CODEC,
+    ),
+    (
+        re.compile(r"/models/(?P<model>.+):(?:(?P<stream>streamG)|g)enerateContent$"),
+        gemini.CODEC,
     ),
 )
 _KEPT = re.compile(r"/responses/(?P<id>[^/]+)(?P<cancel>/cancel)?$")
@@ -121,7 +131,10 @@ class SimulatedServer:
         return self._counts[key]
 
 
-_PATHS = "/v1/chat/completions, /v1/messages, /v1/responses, /model/ID/converse-stream, /v1/models"
+_PATHS = (
+    "/v1/chat/completions, /v1/messages, /v1/responses, /model/ID/converse-stream, "
+    "/v1beta/models/ID:streamGenerateContent, /v1/models"
+)
 
 
 def _as_the_path_says(asked: Request, match: re.Match[str]) -> Request:
