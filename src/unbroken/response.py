@@ -117,8 +117,8 @@ def unpriced(_provider: str, _model: str, _usage: Usage) -> float | None:
     return None
 
 
-How = Literal["start", "resume", "continue", "replay"]
-"""What an attempt did: ask, or go on with a cut answer in one of three ways."""
+How = Literal["start", "resume", "continue", "replay", "prompt", "restart"]
+"""What an attempt did: ask, go on with a cut answer in one of four ways, or begin it again."""
 
 
 class Attempt(Struct, frozen=True):
