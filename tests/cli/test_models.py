@@ -145,7 +145,8 @@ def test_a_provider_s_list_is_shown_as_names_to_use(unbroken, name, prefix, body
 
     assert done.stdout.splitlines() == json.loads(as_json.stdout) == shown
     assert asked[0][0] == provider.models_path
-    assert asked[0][1]["authorization"] == "Bearer sk-secret"
+    header = "x-goog-api-key" if name == "gemini" else "authorization"
+    assert asked[0][1][header].removeprefix("Bearer ") == "sk-secret"
 
 
 def test_the_simulator_lists_its_own(unbroken):

@@ -249,13 +249,13 @@ class Gateway:
         return await self.owned(http, stream)
 
     async def caller(self, http: HTTPConnection) -> Caller:
-        """Who asks, as the app says or by the key in `authorization` or `x-api-key`.
+        """Who asks, as the app says or by the key in `authorization` and its siblings.
         AuthenticationFailed if nobody we know.
         """
         if self._authenticate is not None:
             return user(await self._authenticate(http))
         scheme, _, key = http.headers.get("authorization", "").partition(" ")
-        shown = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
+        shown = key.strip() if scheme.lower() == "bearer" else _other_key(http)
         caller = await self.keys.caller(shown)
         http.scope.setdefault("state", {})["key"] = caller.name
         return caller
@@ -299,6 +299,14 @@ def is_exhausted(stream: StreamInfo, after: int) -> bool:
     if after > stream.tail + (stream.end is not None):  # the end has an offset of its own
         raise OffsetUnknown(f"stream {stream.id!r} has no offset {after}")
     return after > stream.tail
+
+
+def _other_key(http: HTTPConnection) -> str:
+    """The key as Anthropic's and Google's SDKs show it."""
+    headers, query = http.headers, http.query_params
+    shown = headers.get("x-api-key") or headers.get("x-goog-api-key")
+    in_query = http.url.path.startswith("/v1beta/")
+    return shown or (query.get("key", "") if in_query else "")
 
 
 def gateway_of(http: HTTPConnection) -> Gateway:

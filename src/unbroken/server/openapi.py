@@ -17,6 +17,7 @@ Json = dict[str, Any]
 CHAT = "https://platform.openai.com/docs/api-reference/chat/create"
 RESPONSES = "https://platform.openai.com/docs/api-reference/responses/create"
 MESSAGES = "https://docs.claude.com/en/api/messages"
+GEMINI = "https://ai.google.dev/api/generate-content"
 
 
 class Operation(Struct, frozen=True):
@@ -52,6 +53,16 @@ OPERATIONS = (
                                  "starting_after": "the sequence number that was read last"},
               answers=_BOTH),
     Operation("post", "/v1/responses/{id}/cancel", "Stop a response", "Dialects"),
+    Operation("post", "/v1beta/models/{model:path}:generateContent", "Ask as Google's Gemini API",
+              "Dialects", f"Question ({GEMINI})"),
+    Operation("post", "/v1beta/models/{model:path}:streamGenerateContent",
+              "The same, as a stream with `alt=sse`, else as a list", "Dialects",
+              f"Question ({GEMINI})", query={"alt": "sse: as a stream"},
+              answers={"application/json": "", _SSE: "with `alt=sse`"}),
+    Operation("post", "/v1beta/models/{model:path}:countTokens", "An estimate of a prompt's tokens",
+              "Dialects", f"Question ({GEMINI})"),
+    Operation("get", "/v1beta/models", "The names that `model` may have, as Gemini", "Dialects"),
+    Operation("get", "/v1beta/models/{name:path}", "One of them; 404 for others", "Dialects"),
     Operation("get", "/v1/models", "The names that `model` may have", "Dialects"),
     Operation("get", "/v1/models/{name:path}", "One of these names; 404 for others", "Dialects"),
     Operation("get", "/stream", "One question, one answer, for EventSource and curl", "Browsers",
@@ -95,12 +106,13 @@ def description(version: str) -> Json:
             "description": "A WebSocket at `/ws` starts, follows and cancels answers as well.",
         },
         "servers": [{"url": "."}],
-        "security": [{"bearer": []}, {"x-api-key": []}],
+        "security": [{"bearer": []}, {"x-api-key": []}, {"x-goog-api-key": []}],
         "paths": paths,
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "x-goog-api-key": {"type": "apiKey", "in": "header", "name": "x-goog-api-key"},
             },
             "schemas": _schemas(),
         },
@@ -131,6 +143,7 @@ def _operation(operation: Operation) -> Json:
 
 def _parameters(operation: Operation) -> list[Json]:
     named = {"{id}": ("id", "path", "the answer"), "{name:path}": ("name", "path", "its name")}
+    named["{model:path}"] = ("model", "path", "who is asked")
     places = [place for word, place in named.items() if word in operation.path]
     places += [(name, "query", said) for name, said in operation.query.items()]
     return [

@@ -114,7 +114,7 @@ def _message(message: Message, dialect: str, words: frozenset[str]) -> Iterator[
         yield from _fields(item, where, _shown(where), table, words)
 
 
-_TOP = frozenset({"system", "instructions"})
+_TOP = frozenset({"system", "instructions", "systemInstruction"})
 """Fields at the top of a body that are turns all the same."""
 
 

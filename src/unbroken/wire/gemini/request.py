@@ -67,7 +67,7 @@ def encode_request(request: Request) -> bytes:
 def _system(head: list[Message]) -> dict[str, Any]:
     native = head[0].native_of(DIALECT) if len(head) == 1 else None
     if native is not None:
-        return {"systemInstruction": native}
+        return dict(native)
     parts = [written for message in head for part in message.parts for written in write_part(part)]
     return {"systemInstruction": {"parts": parts}} if parts else {}
 
@@ -222,7 +222,7 @@ def _request(body: _Body, fields: dict[str, Any]) -> Request:
     head: tuple[Message, ...] = ()
     if (system := body.system_instruction) is not None:
         parts = [{"text": system}] if isinstance(system, str) else system.parts
-        source = Native(DIALECT, fields["systemInstruction"])
+        source = Native(DIALECT, {"systemInstruction": fields["systemInstruction"]})
         head = (Message("system", read_each(read_part, parts, "systemInstruction.parts"), source),)
     turns = read_each(TurnReader().turn, body.contents, "contents")
     request = msgspec.structs.replace(
