@@ -160,7 +160,7 @@ class Accumulator:
         turn.end = event
 
     def _resumed(self, event: Resumed) -> None:
-        if event.how == "continue":
+        if event.how not in ("resume", "replay"):
             self._cut()
 
     def _cut(self) -> None:

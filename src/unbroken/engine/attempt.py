@@ -80,8 +80,7 @@ class CurrentAttempt:
         if self._resumed is not None:
             self.decoder = self._resumed.resumed()
             return
-        whole = _is_whole(self.headers.get("content-type", ""), asked_to_stream=request.stream)
-        self.decoder = self.target.provider.codec.decoder(request, whole=whole)
+        self.decoder = self.target.provider.codec.decoder(request)
 
     def collect_error(self, data: bytes) -> bool:
         """Take more of an error body; return whether there may be more of it."""
@@ -98,10 +97,3 @@ class CurrentAttempt:
         """Return the error that status, headers and body describe."""
         dialect = self.target.provider.codec.dialect
         return dialect.decode_error(self.status or 500, self.headers, self.error_body)
-
-
-def _is_whole(content_type: str, *, asked_to_stream: bool) -> bool:
-    """Whether the body is one answer in one piece; some servers ignore `stream`."""
-    if "json" in content_type:
-        return True
-    return not asked_to_stream and "event-stream" not in content_type

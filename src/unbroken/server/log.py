@@ -18,6 +18,7 @@ from typing import Any, Literal
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from unbroken.errors import TransportError
 from unbroken.metrics.answered import Answered
 from unbroken.server.records import AnswerRequest, Outcome
 
@@ -71,6 +72,7 @@ def _request(scope: Scope, id: str, status: int, seconds: float) -> None:
     log_event(
         "request",
         id=id,
+        client=scope["client"][0] if scope.get("client") else "",
         method=scope.get("method", scope["type"]),
         path=scope["path"][:MAX_PATH],
         status=status,
@@ -85,6 +87,7 @@ def log_answer(
     """Write the line of an answer that has ended, with the usage and cost that were charged."""
     response, metrics, usage = ended.response, ended.metrics, outcome.usage
     prompt = "".join(message.text for message in request.request.messages[-1:])
+    error = next((a.error for a in response.attempts[::-1] if a.error), None)
     words = {"prompt": prompt, "text": response.text} if content else {}
     log_event(
         "answer",
@@ -101,7 +104,8 @@ def log_answer(
         cost_usd=outcome.cost,
         attempts=len(response.attempts),
         recovered=sum(one.how != "start" for one in response.attempts),
-        error=next((type(a.error).__name__ for a in response.attempts[::-1] if a.error), ""),
+        error=type(error).__name__ if error else "",
+        detail=str(error) if isinstance(error, TransportError) else "",  # no provider's own words
         **words,
     )
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from unbroken.errors import ProviderError, ServerError, UnbrokenError, error_class
 from unbroken.events import Event, Usage
 from unbroken.messages import Request
+from unbroken.server.wording import for_callers
 from unbroken.stores.base import End
 
 OnDisconnect = Literal["keep", "cancel", "grace"]
@@ -43,11 +44,36 @@ class AnswerRequest(Struct, frozen=True, kw_only=True):
 
     def same(self, other: "AnswerRequest") -> bool:
         """Whether both ask for the same answer; how it is read does not count."""
-        return self.models == other.models and _plain(self.request) == _plain(other.request)
+        if self.models != other.models:
+            return False
+        one, two = self.request, other.request
+        if _dialect_of(one) != _dialect_of(two):  # then only what both dialects express counts
+            one, two = _without_natives(one), _without_natives(two)
+        return _plain(one) == _plain(two)
 
 
 def _plain(request: Request) -> Request:
-    return msgspec.structs.replace(request, stream=True, include_usage=True)
+    """Return the request without what only decides how its answer is read."""
+    native = request.native
+    if native is not None:
+        data = {name: native.data[name] for name in native.data.keys() - _READING}
+        native = msgspec.structs.replace(native, data=data)
+    return msgspec.structs.replace(request, stream=True, include_usage=True, native=native)
+
+
+def _dialect_of(request: Request) -> str:
+    return "" if request.native is None else request.native.dialect
+
+
+def _without_natives(request: Request) -> Request:
+    messages = tuple(msgspec.structs.replace(m, native=None) for m in request.messages)
+    tools = tuple(msgspec.structs.replace(t, native=None) for t in request.tools or ())
+    return msgspec.structs.replace(
+        request, native=None, messages=messages, tools=tools or None, headers={}
+    )
+
+
+_READING = frozenset({"stream", "stream_options"})
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
@@ -65,7 +91,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         error caused it.
         """
         cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
-        kind, message = type(error).__name__, str(error)[:MAX_MESSAGE]
+        kind, message = type(error).__name__, for_callers(error)[:MAX_MESSAGE]
         if isinstance(cause, ProviderError):
             return cls(kind, message, cause.status, cause.code, cause.retry_after)
         return cls(kind, message)

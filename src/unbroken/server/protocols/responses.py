@@ -50,7 +50,7 @@ async def _create(http: HttpRequest) -> HttpResponse:
     stream = created.stream
     if asked.stream:
         followed = await (_followed if background else wait_first_event)(http, stream.id)
-        return server.feed(_events(followed, stream, asked, -1), stream.id)
+        return server.feed(http, _events(followed, stream, asked, -1), stream.id)
     if not background:
         await collect(http, stream.id, 1)
         stream = await server.answers.store.info(stream.id)
@@ -84,7 +84,7 @@ async def _retrieve(http: HttpRequest) -> HttpResponse:
     asked = _asked(records[0])
     seen = _seen(http, stream, asked, records[1:])
     followed = server.answers.follow(stream.id, BEGINNING)
-    return server.feed(_events(followed, stream, asked, seen), stream.id)
+    return server.feed(http, _events(followed, stream, asked, seen), stream.id)
 
 
 def _asked(record: bytes) -> Request:
@@ -110,11 +110,27 @@ def _seen(http: HttpRequest, stream: StreamInfo, asked: Request, records: list[b
 async def _cancel(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
-    await server.answers.stop(stream.id)
-    async with asyncio.timeout(10):
-        async for _ in server.answers.follow(stream.id, BEGINNING):
-            pass
+    await _stopped(server, stream)
     return await _object(server, await server.answers.store.info(stream.id))
+
+
+@with_error_handling
+async def _delete(http: HttpRequest) -> HttpResponse:
+    server = gateway_of(http)
+    stream = await server.owned(http, http.path_params["id"])
+    await _stopped(server, stream)
+    await server.answers.store.delete(stream.id)
+    body = {"id": stream.id, "object": "response", "deleted": True}
+    return HttpResponse(msgspec.json.encode(body), media_type="application/json")
+
+
+async def _stopped(server: Gateway, stream: StreamInfo) -> None:
+    """Stop an answer, and wait for its end."""
+    if stream.end is None:
+        await server.answers.stop(stream.id)
+        async with asyncio.timeout(10):
+            async for _ in server.answers.follow(stream.id, BEGINNING):
+                pass
 
 
 async def _events(
@@ -187,5 +203,6 @@ _STATES = {"cancelled": "cancelled", "failed": "failed"}
 routes = [
     Route("/v1/responses", _create, methods=["POST"]),
     Route("/v1/responses/{id}", _retrieve, methods=["GET"]),
+    Route("/v1/responses/{id}", _delete, methods=["DELETE"]),
     Route("/v1/responses/{id}/cancel", _cancel, methods=["POST"]),
 ]
