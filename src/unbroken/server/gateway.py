@@ -45,7 +45,7 @@ from unbroken.metrics.prometheus import Board
 from unbroken.server import revocation
 from unbroken.server.admission import Models, Shares
 from unbroken.server.answers import Answers
-from unbroken.server.auth import KeyLimits, Keys, Principal, user
+from unbroken.server.auth import KeyLimits, Keys, Principal, presented_key, user
 from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
@@ -311,9 +311,7 @@ class Gateway:
             known = user(await self._authenticate(http))
             http.scope.setdefault("state", {})["owner"] = known.owner
             return known
-        scheme, _, key = http.headers.get("authorization", "").partition(" ")
-        presented = key.strip() if scheme.lower() == "bearer" else _other_key(http)
-        caller = await self.keys.principal(presented)
+        caller = await self.keys.principal(presented_key(http))
         http.scope.setdefault("state", {}).update(key=caller.name, owner=caller.owner)
         return caller
 
@@ -385,14 +383,6 @@ def is_exhausted(stream: StreamInfo, after: int) -> bool:
     if after > stream.tail + (stream.end is not None):  # the end has an offset of its own
         raise OffsetUnknown(f"stream {stream.id!r} has no offset {after}")
     return after > stream.tail
-
-
-def _other_key(http: HTTPConnection) -> str:
-    """The key as Anthropic's and Google's SDKs show it."""
-    headers, query = http.headers, http.query_params
-    shown = headers.get("x-api-key") or headers.get("x-goog-api-key")
-    in_query = http.url.path.startswith("/v1beta/")
-    return shown or (query.get("key", "") if in_query else "")
 
 
 def gateway_of(http: HTTPConnection) -> Gateway:
