@@ -68,13 +68,15 @@ def _counted(body: bytes) -> bytes:
     return msgspec.json.encode(inner if isinstance(inner, dict) else fields)
 
 
-async def _models(http: HttpRequest) -> HttpResponse:
+async def list_models(http: HttpRequest) -> HttpResponse:
+    """The names that `model` may have, in Gemini's shape."""
     server = gateway_of(http)
     await server.caller(http)
     return JSONResponse({"models": [_shown(name) for name in server.models()]})
 
 
-async def _model(http: HttpRequest) -> HttpResponse:
+async def get_model(http: HttpRequest) -> HttpResponse:
+    """One of these names."""
     server, name = gateway_of(http), http.path_params["name"]
     await server.caller(http)
     if name not in server.models():
@@ -91,12 +93,27 @@ def _shown(name: str) -> dict[str, Any]:
     }
 
 
+_VERSIONS = ("v1beta", "v1", "v1alpha")
+"""The reference and the CLI say v1beta; google-genai 3.6 asks at v1 unless it is told otherwise."""
+
 routes = [
-    Route("/v1beta/models/{model:path}:generateContent", _whole, methods=["POST"]),
-    Route("/v1beta/models/{model:path}:streamGenerateContent", _stream_or_list, methods=["POST"]),
-    Route(
-        "/v1beta/models/{model:path}:countTokens", with_errors_in(_count, CODEC), methods=["POST"]
-    ),
-    Route("/v1beta/models", with_errors_in(_models, CODEC), methods=["GET"]),
-    Route("/v1beta/models/{name:path}", with_errors_in(_model, CODEC), methods=["GET"]),
+    route
+    for version in _VERSIONS
+    for route in (
+        Route(f"/{version}/models/{{model:path}}:generateContent", _whole, methods=["POST"]),
+        Route(
+            f"/{version}/models/{{model:path}}:streamGenerateContent",
+            _stream_or_list,
+            methods=["POST"],
+        ),
+        Route(
+            f"/{version}/models/{{model:path}}:countTokens",
+            with_errors_in(_count, CODEC),
+            methods=["POST"],
+        ),
+    )
+]
+routes += [
+    Route("/v1beta/models", with_errors_in(list_models, CODEC), methods=["GET"]),
+    Route("/v1beta/models/{name:path}", with_errors_in(get_model, CODEC), methods=["GET"]),
 ]
