@@ -397,3 +397,23 @@ def test_one_key_has_a_share_of_the_open_answers_and_readers(serve, make, store_
     assert refused[0] == 429
     for stream in (begun[0], begun[1], other):
         site.json("DELETE", f"/v1/streams/{stream[1]['id']}", **bearer(one))
+
+
+class Counting(MemoryStore):
+    searches = 0
+
+    async def find(self, *arguments):
+        self.searches += 1
+        return await super().find(*arguments)
+
+
+def test_that_there_was_a_key_is_asked_once():
+    async def story():
+        keys = Keys(store := Counting())
+        key = await keys.create(NewKey(name="phone"))
+        store.searches = 0
+        for _ in range(20):
+            await keys.principal(key)
+        return store.searches
+
+    assert asyncio.run(story()) == 1

@@ -82,7 +82,7 @@ async def _retrieve(http: HttpRequest) -> HttpResponse:
         return await _object(server, stream)
     records = await server.answers.records(stream.id)
     asked = _asked(records[0])
-    seen = _seen(http, stream, asked, records[1:])
+    seen = await asyncio.to_thread(_seen, http, stream, asked, records[1:])  # all are encoded
     followed = server.answers.follow(stream.id, BEGINNING)
     return server.feed(http, _events(followed, stream, asked, seen), stream.id)
 
