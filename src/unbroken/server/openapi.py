@@ -56,13 +56,13 @@ OPERATIONS = (
               answers=_BOTH),
     Operation("delete", "/v1/responses/{id}", "Stop a response and delete it", "Dialects"),
     Operation("post", "/v1/responses/{id}/cancel", "Stop a response", "Dialects"),
-    Operation("post", "/v1beta/models/{model:path}:generateContent", "Ask as Google's Gemini API",
+    Operation("post", "/{version}/models/{model:path}:generateContent", "Ask as Google's Gemini API",
               "Dialects", f"Question ({GEMINI})"),
-    Operation("post", "/v1beta/models/{model:path}:streamGenerateContent",
+    Operation("post", "/{version}/models/{model:path}:streamGenerateContent",
               "The same, as a stream with `alt=sse`, else as a list", "Dialects",
               f"Question ({GEMINI})", query={"alt": "sse: as a stream"},
               answers={"application/json": "", _SSE: "with `alt=sse`"}),
-    Operation("post", "/v1beta/models/{model:path}:countTokens", "An estimate of a prompt's tokens",
+    Operation("post", "/{version}/models/{model:path}:countTokens", "An estimate of a prompt's tokens",
               "Dialects", f"Question ({GEMINI})"),
     Operation("get", "/v1beta/models", "The names that `model` may have, as Gemini", "Dialects"),
     Operation("get", "/v1beta/models/{name:path}", "One of them; 404 for others", "Dialects"),
@@ -154,7 +154,12 @@ def _operation(operation: Operation) -> Json:
 
 
 def _parameters(operation: Operation) -> list[Json]:
-    described = {"id": "its id", "name": "its name", "model": "the model that is asked"}
+    described = {
+        "id": "its id",
+        "name": "its name",
+        "model": "the model that is asked",
+        "version": "v1beta, v1 or v1alpha",
+    }
     names = re.findall(r"{(\w+)", operation.path)
     places = [(name, "path", described[name]) for name in names]
     places += [(name, "query", said) for name, said in operation.query.items()]

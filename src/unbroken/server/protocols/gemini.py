@@ -93,27 +93,13 @@ def _shown(name: str) -> dict[str, Any]:
     }
 
 
-_VERSIONS = ("v1beta", "v1", "v1alpha")
-"""The reference and the CLI say v1beta; google-genai 3.6 asks at v1 unless it is told otherwise."""
+# The reference and the CLI say v1beta; google-genai 3.6 asks at v1 unless it is told otherwise.
+_MODEL = "/{version}/models/{model:path}"
 
 routes = [
-    route
-    for version in _VERSIONS
-    for route in (
-        Route(f"/{version}/models/{{model:path}}:generateContent", _whole, methods=["POST"]),
-        Route(
-            f"/{version}/models/{{model:path}}:streamGenerateContent",
-            _stream_or_list,
-            methods=["POST"],
-        ),
-        Route(
-            f"/{version}/models/{{model:path}}:countTokens",
-            with_errors_in(_count, CODEC),
-            methods=["POST"],
-        ),
-    )
-]
-routes += [
+    Route(f"{_MODEL}:generateContent", _whole, methods=["POST"]),
+    Route(f"{_MODEL}:streamGenerateContent", _stream_or_list, methods=["POST"]),
+    Route(f"{_MODEL}:countTokens", with_errors_in(_count, CODEC), methods=["POST"]),
     Route("/v1beta/models", with_errors_in(list_models, CODEC), methods=["GET"]),
     Route("/v1beta/models/{name:path}", with_errors_in(get_model, CODEC), methods=["GET"]),
 ]
