@@ -424,6 +424,19 @@ def test_names_of_protocol_buffers_are_read_too():
     assert (request.system, request.max_tokens, request.messages[1].role) == ("S", 4, "user")
 
 
+def test_the_sdk_mixes_both_kinds_of_names():
+    schema = {"type": "object", "properties": {"first_name": {"type": "string"}}}
+    declared = {"functionDeclarations": [{"name": "f", "parameters_json_schema": schema}]}
+    body = {
+        "contents": [{"parts": [{"inline_data": {"mime_type": "image/png", "data": "aGk="}}]}],
+        "tools": [declared],
+    }
+    request = DIALECT.decode_request(json.dumps(body).encode())
+
+    assert request.tools[0].parameters == schema
+    assert request.messages[0].parts == (Image("data:image/png;base64,aGk="),)
+
+
 def test_what_only_this_dialect_has_is_reported_or_refused_elsewhere():
     from unbroken.wire import openai_chat
 

@@ -3,6 +3,7 @@
 The model, and whether the answer is streamed, stand in the path and not in the body.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,7 +34,7 @@ _SAME = {
     "logprobs": "responseLogprobs",
     "top_logprobs": "logprobs",
 }
-_APART = frozenset({"contents", "systemInstruction", "system_instruction"})
+_APART = frozenset({"contents", "systemInstruction"})
 """Fields that a request's native does not hold: they are values, with natives of their own."""
 
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
@@ -202,19 +203,34 @@ def decode_request(body: bytes) -> Request:
         raise BadRequest(str(error), status=400, code="INVALID_ARGUMENT") from error
 
 
-_SNAKE = {
-    "system_instruction": "systemInstruction",
-    "generation_config": "generationConfig",
-    "tool_config": "toolConfig",
-    "safety_settings": "safetySettings",
-    "cached_content": "cachedContent",
-    "function_declarations": "functionDeclarations",
-}
+_OPAQUE = frozenset(
+    {
+        "args",
+        "response",
+        "parameters",
+        "parametersJsonSchema",
+        "responseSchema",
+        "responseJsonSchema",
+        "labels",
+        "partMetadata",
+    }
+)
+"""Fields whose content is the caller's own."""
 
 
-def camel(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields under their JSON names: the API takes those of its protocol buffers too."""
-    return {_SNAKE.get(name, name): value for name, value in fields.items()}
+def camel(value: Any) -> Any:
+    """The same with JSON names: the API, and its SDK in places, take those of its protocol buffers
+    too (`parameters_json_schema`).
+    """
+    if isinstance(value, list):
+        return [camel(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = {_SNAKE.sub(lambda found: found[1].upper(), name): v for name, v in value.items()}
+    return {name: v if name in _OPAQUE else camel(v) for name, v in named.items()}
+
+
+_SNAKE = re.compile(r"_([a-z])")
 
 
 def _request(body: _Body, fields: dict[str, Any]) -> Request:
@@ -227,7 +243,7 @@ def _request(body: _Body, fields: dict[str, Any]) -> Request:
     turns = read_each(TurnReader().turn, body.contents, "contents")
     request = msgspec.structs.replace(
         _read(native, (*head, *turns)),
-        tools=tuple(tool for entry in body.tools for tool in _read_tools(camel(entry))) or None,
+        tools=tuple(tool for entry in body.tools for tool in _read_tools(entry)) or None,
         native=Native(DIALECT, native),
     )
     return validate(request)
