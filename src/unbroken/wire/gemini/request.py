@@ -170,6 +170,7 @@ class _ToolConfig(Struct, rename="camel"):
     function_calling_config: _Calling | None = None
 
 
+@ready
 class _Declaration(Struct, rename="camel"):
     name: str
     description: str = ""
