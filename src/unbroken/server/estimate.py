@@ -43,7 +43,7 @@ def usage_of(request: Request, response: Response, metrics: StreamMetrics) -> Us
     output = shown + _hidden_reasoning(request, metrics)
     return msgspec.structs.replace(
         known,
-        input_tokens=max(known.input_tokens, _asked(request)),
+        input_tokens=max(known.input_tokens, prompt_tokens(request)),
         output_tokens=max(known.output_tokens, output),
         source="estimated",
     )
@@ -114,7 +114,7 @@ def _asks_for_reasoning(request: Request) -> bool:
     )
 
 
-def _asked(request: Request) -> int:
+def prompt_tokens(request: Request) -> int:
     tools = msgspec.json.encode(request.tools).decode() if request.tools else ""
     return estimate(tools) + sum(map(_message, request.messages))
 
