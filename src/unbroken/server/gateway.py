@@ -76,6 +76,9 @@ except ImportError:  # OpenTelemetry is an extra
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
 
+MAX_IDEMPOTENCY_KEY = 255
+"""Characters of an idempotency key, as at Stripe: stores index it."""
+
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 """The id of a stream."""
 
@@ -231,6 +234,9 @@ class Gateway:
             background=background,
         )
         once = http.headers.get("idempotency-key", "") if key is None else key
+        if len(once) > MAX_IDEMPOTENCY_KEY:
+            said = f"an Idempotency-Key has at most {MAX_IDEMPOTENCY_KEY} characters"
+            raise BadRequest(said, status=400, code="invalid_request_error")
         charges = request_charges(caller.owner, caller.limits.by_window())
         self._beginning += 1
         try:

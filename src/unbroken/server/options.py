@@ -19,6 +19,9 @@ from unbroken.messages import Request
 from unbroken.ready import ready
 from unbroken.server.records import OnDisconnect
 
+MAX_FALLBACKS = 16
+"""Models of one request: each is a request of its own, prepared beforehand."""
+
 MAX_GRACE = 86_400.0
 """Seconds of grace at most: a day."""
 
@@ -27,7 +30,7 @@ MAX_GRACE = 86_400.0
 class RequestOptions(Struct, frozen=True):
     """The options of one request; None selects the default of the endpoint."""
 
-    fallbacks: list[str] = []
+    fallbacks: Annotated[list[str], Meta(max_length=MAX_FALLBACKS)] = []
     on_disconnect: OnDisconnect | None = None
     grace: Annotated[float, Meta(gt=0, le=MAX_GRACE)] | None = None
 
