@@ -1,6 +1,6 @@
 """The driver for callers that block. Its twin is `_async.py`: change both, in the same order."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -213,8 +213,10 @@ class Client:
     otherwise the environment and `.env` are asked. `routes` gives names to lists of models that
     stand in for each other, `limits` bounds what is asked of a provider, by its name; both may
     stand in `unbroken.toml`. `observers` are told of every answer when it is over, OpenTelemetry's
-    `unbroken.metrics.otel.Spans()` for one. `transport` replaces real HTTP. One client serves many
-    threads, and processes that are forked off begin with connections of their own.
+    `unbroken.metrics.otel.Spans()` for one. `implied_finish`, for servers that never send a finish
+    reason, takes a clean end for `stop`: of all providers, or of the named ones. `transport`
+    replaces real HTTP. One client serves many threads, and processes that are forked off begin with
+    connections of their own.
     """
 
     def __init__(  # noqa: PLR0913  # settings, by keyword
@@ -227,6 +229,7 @@ class Client:
         routes: Mapping[str, Sequence[str]] | None = None,
         limits: Mapping[str, Limits] | None = None,
         observers: Sequence[Observer] = (),
+        implied_finish: bool | Collection[str] = False,
         transport: Transport | None = None,
     ) -> None:
         self._options = partial(
@@ -238,6 +241,7 @@ class Client:
             routes=routes,
             limits=limits,
             observers=observers,
+            implied_finish=implied_finish,
         )
         self._settings = self._options()
         self.routes = self._settings.routes
