@@ -19,6 +19,9 @@ from unbroken.messages import Request
 from unbroken.ready import ready
 from unbroken.server.records import OnDisconnect
 
+MAX_KEY = 255
+"""Characters of an idempotency key, as at Stripe."""
+
 MAX_FALLBACKS = 16
 """Models of one request: each is a request of its own, prepared beforehand."""
 
@@ -44,6 +47,14 @@ def split_options(request: Request) -> tuple[RequestOptions, Request]:
     except msgspec.ValidationError as error:
         raise BadRequest(str(error), status=400, code="invalid_request_error") from error
     return options, without(request, ours.keys())
+
+
+def check_key(key: str) -> str:
+    """Return the idempotency key. BadRequest if it is longer than a store can index."""
+    if len(key) > MAX_KEY:
+        said = f"an Idempotency-Key has at most {MAX_KEY} characters"
+        raise BadRequest(said, status=400, code="invalid_request_error")
+    return key
 
 
 def without(request: Request, names: Collection[str]) -> Request:
