@@ -43,7 +43,7 @@ def usage_of(request: Request, response: Response, metrics: StreamMetrics) -> Us
     output = shown + _hidden_reasoning(request, metrics)
     return msgspec.structs.replace(
         known,
-        input_tokens=max(known.input_tokens, _asked(request)),
+        input_tokens=max(known.input_tokens, prompt_tokens(request)),
         output_tokens=max(known.output_tokens, output),
         source="estimated",
     )
@@ -114,7 +114,8 @@ def _asks_for_reasoning(request: Request) -> bool:
     )
 
 
-def _asked(request: Request) -> int:
+def prompt_tokens(request: Request) -> int:
+    """Estimate the tokens of the conversation and of its tools."""
     tools = _encoded(request.tools) if request.tools else 0
     return tools + sum(map(_message, request.messages))
 
