@@ -65,7 +65,9 @@ class Try:
     def refusal_error(self) -> ProviderError:
         """What the error's status, headers and body say."""
         dialect = self.question.provider.codec.dialect
-        return dialect.decode_error(self.status or 500, self.headers, self.refusal)
+        error = dialect.decode_error(self.status or 500, self.headers, self.refusal)
+        error.body, error.dialect = error.body or self.refusal, dialect.name
+        return error
 
 
 def _is_whole(content_type: str, *, asked_to_stream: bool) -> bool:

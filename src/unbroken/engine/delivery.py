@@ -153,6 +153,9 @@ class Delivery:
             attempts=tuple(self._attempts),
             skipped_events=self._skipped + self._try.skipped,
             request_id=self._try.request_id,
+            omitted=question.http.omitted,
+            dialect=question.provider.codec.dialect.name,
+            headers=dict(self._try.headers),
             reads=self._given[4],
             running=None if self.over else self._record(None, self._try.begin),
         )

@@ -37,6 +37,7 @@ from unbroken.server.records import (
 )
 from unbroken.server.responses import wait_for_disconnect
 from unbroken.server.tail import RecordBatch
+from unbroken.server.travel import error_headers
 from unbroken.stores.base import BEGINNING, Created, End
 from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
@@ -61,6 +62,11 @@ def chat_endpoint(codec: Codec) -> Endpoint:
 def with_error_handling(endpoint: Endpoint) -> Endpoint:
     """The endpoint, with errors in OpenAI's shape."""
     return _with_error_handling(endpoint, openai_chat.CODEC)
+
+
+def with_errors_of(codec: Codec) -> Callable[[Endpoint], Endpoint]:
+    """A decorator: the endpoint, with errors in the dialect of `codec`."""
+    return lambda endpoint: _with_error_handling(endpoint, codec)
 
 
 def _with_error_handling(endpoint: Endpoint, codec: Codec) -> Endpoint:
@@ -100,7 +106,9 @@ def error_response(error: ProviderError, codec: Codec) -> HttpResponse:
     headers = {"content-type": "application/json"}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))  # RFC 9110, 10.2.3
-    return HttpResponse(codec.dialect.encode_error(error), error.status or 500, headers)
+    headers |= error_headers(error, codec.dialect.name)
+    own = error.body if error.dialect == codec.dialect.name else b""
+    return HttpResponse(own or codec.dialect.encode_error(error), error.status or 500, headers)
 
 
 def parse_int(said: str) -> int:
@@ -196,7 +204,8 @@ async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
     if not asked.stream:
         return await _full_response(http, codec, asked, created)
     followed = await wait_first_event(http, created.stream.id)
-    return server.feed(_encoded(followed, codec, asked, created), created.stream.id)
+    headers = await server.provider_headers(created.stream.id, codec.dialect.name)
+    return server.feed(_encoded(followed, codec, asked, created), created.stream.id, headers)
 
 
 async def _encoded(
@@ -228,4 +237,5 @@ async def _full_response(
     )
     body = codec.dialect.encode_response(response, int(created.stream.created))
     headers = {STREAM_HEADER: created.stream.id, "content-type": "application/json"}
+    headers |= await gateway_of(http).provider_headers(created.stream.id, codec.dialect.name)
     return HttpResponse(body, 200, headers)

@@ -48,15 +48,28 @@ from unbroken.server.finish import Result
 from unbroken.server.keys import Allowance, Caller, Keys, limits_of, user
 from unbroken.server.log import REQUEST_ID, AccessLogMiddleware, log_answer, request_id
 from unbroken.server.options import split_options
-from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
+from unbroken.server.records import (
+    AnswerRequest,
+    OnDisconnect,
+    decode_outcome,
+    decode_request,
+    encode_request,
+)
 from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import Settings
+from unbroken.server.travel import (
+    OMITTED_HEADER,
+    ProviderFacts,
+    provider_facts,
+    response_headers,
+    with_headers,
+)
 from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
 from unbroken.stores.counters import QuotaReached
+from unbroken.wire import anthropic_messages, openai_chat
 from unbroken.wire.codec import Codec
-from unbroken.wire.openai_chat.dialect import CODEC
 
 try:
     from unbroken.metrics.otel import Spans
@@ -65,6 +78,8 @@ except ImportError:  # OpenTelemetry is an extra
 
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
+
+CHAT, MESSAGES = openai_chat.CODEC.dialect, anthropic_messages.CODEC.dialect
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
@@ -75,7 +90,8 @@ async def _no_such_thing(http: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = f"{http.method} {http.url.path}: {error.detail}; see /docs"
     refusal = error_class(error.status_code)(said, status=error.status_code, code="unknown_url")
-    body = CODEC.dialect.encode_error(refusal)
+    dialect = MESSAGES if http.url.path.startswith("/v1/messages") else CHAT
+    body = dialect.encode_error(refusal)
     return Response(body, error.status_code, error.headers, "application/json")
 
 
@@ -151,7 +167,7 @@ class Gateway:
         """CORS, if other sites' pages may ask."""
         if not self.settings.cors:
             return []
-        exposed = [STREAM_HEADER, REQUEST_ID, "retry-after"]
+        exposed = [STREAM_HEADER, OMITTED_HEADER, REQUEST_ID, "retry-after"]
         return [
             Middleware(
                 CORSMiddleware,
@@ -225,11 +241,26 @@ class Gateway:
             said = f"this gateway is at its limit of {self.settings.max_streams} concurrent streams"
             raise Overloaded(said, status=503, code="too_many_streams", retry_after=1.0)
 
-    def feed(self, source: AsyncGenerator[bytes, None], stream: str) -> StreamResponse:
+    def feed(
+        self,
+        source: AsyncGenerator[bytes, None],
+        stream: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> StreamResponse:
         """The response that sends what is read of a stream."""
-        return StreamResponse(
-            source, headers={STREAM_HEADER: stream}, heartbeat=self.settings.heartbeat
-        )
+        shown = {STREAM_HEADER: stream, **(headers or {})}
+        return StreamResponse(source, headers=shown, heartbeat=self.settings.heartbeat)
+
+    async def provider_headers(self, stream: str, dialect: str) -> dict[str, str]:
+        """What a client of `dialect` learns from headers about the provider's answer. Nothing,
+        while another process produces it.
+        """
+        producer = self.answers.producers.get(stream)
+        if producer is not None:
+            return response_headers(provider_facts(producer.response), dialect)
+        end = (await self.answers.store.info(stream)).end
+        facts = ProviderFacts() if end is None else decode_outcome(end.final).facts
+        return response_headers(facts, dialect)
 
     async def owned(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""
@@ -285,7 +316,8 @@ class Gateway:
 
     async def request(self, http: HttpRequest, codec: Codec) -> Request:
         """The request in the body; BadRequest (413) if it is too large or too complex."""
-        return await parse_request(await read_body(http.stream(), self.settings.max_body), codec)
+        body = await read_body(http.stream(), self.settings.max_body)
+        return with_headers(await parse_request(body, codec), http.headers)
 
 
 def _labels(asked: AnswerRequest) -> dict[str, str]:

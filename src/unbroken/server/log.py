@@ -100,6 +100,7 @@ def log_answer(
         output_tokens=usage and usage.output_tokens,
         cost_usd=outcome.cost,
         attempts=len(response.attempts),
+        omitted=", ".join(response.omitted),
         recovered=sum(one.how != "start" for one in response.attempts),
         error=next((type(a.error).__name__ for a in response.attempts[::-1] if a.error), ""),
         **words,

@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from unbroken.errors import ProviderError, ServerError, UnbrokenError, error_class
 from unbroken.events import Event, Usage
-from unbroken.messages import Request
+from unbroken.messages import Native, Request
+from unbroken.server.travel import ProviderFacts
 from unbroken.stores.base import End
 
 OnDisconnect = Literal["keep", "cancel", "grace"]
@@ -43,11 +44,26 @@ class AnswerRequest(Struct, frozen=True, kw_only=True):
 
     def same(self, other: "AnswerRequest") -> bool:
         """Whether both ask for the same answer; how it is read does not count."""
-        return self.models == other.models and _plain(self.request) == _plain(other.request)
+        kinds = {ask.request.native and ask.request.native.dialect for ask in (self, other)}
+        both = (_plain(ask.request, native=len(kinds) == 1) for ask in (self, other))
+        return self.models == other.models and next(both) == next(both)
 
 
-def _plain(request: Request) -> Request:
-    return msgspec.structs.replace(request, stream=True, include_usage=True)
+def _plain(request: Request, *, native: bool) -> Request:
+    """The request without what only concerns how its answer is read. Two dialects say the same in
+    different words, so that without `native` only the values count.
+    """
+    kept = request.native if native else None
+    if kept is not None:
+        fields = {name: v for name, v in kept.data.items() if name != "stream_options"}
+        kept = Native(kept.dialect, fields)
+    messages, tools = request.messages, request.tools
+    if not native:
+        messages = tuple(msgspec.structs.replace(m, native=None) for m in messages)
+        tools = tools and tuple(msgspec.structs.replace(tool, native=None) for tool in tools)
+    return msgspec.structs.replace(
+        request, stream=True, include_usage=True, native=kept, messages=messages, tools=tools
+    )
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
@@ -58,6 +74,9 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     status: int | None = None
     code: str = ""
     retry_after: float | None = None
+    body: str = ""
+    dialect: str = ""
+    request_id: str = ""
 
     @classmethod
     def from_error(cls, error: UnbrokenError) -> "Failure":
@@ -67,7 +86,8 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
         kind, message = type(error).__name__, str(error)[:MAX_MESSAGE]
         if isinstance(cause, ProviderError):
-            return cls(kind, message, cause.status, cause.code, cause.retry_after)
+            facts = (cause.status, cause.code, cause.retry_after)
+            return cls(kind, message, *facts, *_shown(cause), error.request_id)
         return cls(kind, message)
 
     def to_error(self) -> ProviderError:
@@ -76,10 +96,25 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         """
         default_status, default_code = _WITHOUT_STATUS.get(self.type, (502, "upstream_error"))
         status, code = self.status or default_status, self.code or default_code
-        return error_class(status)(
+        error = error_class(status)(
             self.message, status=status, code=code, retry_after=self.retry_after
         )
+        error.body, error.dialect = self.body.encode(), self.dialect
+        error.request_id = self.request_id
+        return error
 
+
+def _shown(error: ProviderError) -> tuple[str, str]:
+    """The body that a client of the provider's own dialect may see, and that dialect. What is
+    wrong with the gateway's own key is none of its clients' business.
+    """
+    if error.status in (401, 403) or not error.dialect or len(error.body) > MAX_BODY:
+        return "", ""
+    return error.body.decode("utf-8", "replace"), error.dialect
+
+
+MAX_BODY = 16 * 1024
+"""Bytes of a provider's error body that are kept."""
 
 _WITHOUT_STATUS = {
     "TimedOut": (504, "upstream_error"),
@@ -105,6 +140,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str = ""
     attempts: int = 1
     metrics: dict[str, float | None] = {}
+    facts: ProviderFacts = ProviderFacts()
 
 
 _encode = msgspec.json.Encoder().encode

@@ -88,6 +88,21 @@ class _TooLarge(Exception):
     """Raised within the parser, which then reads no further."""
 
 
+class _UntilClose(int):
+    """A length that no body exceeds or falls short of: it is not known before the end."""
+
+    def __lt__(self, _: int) -> bool:
+        return False
+
+    def __sub__(self, _: int) -> "_UntilClose":
+        return self
+
+    def __ne__(self, _: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
 class _Bounded(HttpToolsProtocol):
     """HTTP whose heads are bounded.
 
@@ -115,9 +130,14 @@ class _Bounded(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Its body follows."""
+        """Its body follows. HTTP/1.0 knows no chunks (RFC 9112, 6.1): an answer ends with its
+        connection.
+        """
         self._in_head = False
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0":
+            self.cycle.chunked_encoding = False
+            self.cycle.expected_content_length = _UntilClose()
 
     def data_received(self, data: bytes) -> None:
         """Some of it has come."""
