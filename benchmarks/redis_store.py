@@ -28,7 +28,7 @@ from redis_server import RedisServer
 from unbroken.stores.base import End, NewStream
 from unbroken.stores.redis import from_url
 
-KINDS = {  # appendfsync (none: nothing is written to disk), processes that follow, gather in ms
+KINDS = {  # appendfsync (none: nothing is written to disk), processes that follow, batch window in ms
     "no file": ("", 0, 2),
     "everysec": ("everysec", 0, 2),
     "always": ("always", 0, 2),
@@ -62,7 +62,7 @@ def names(given):
 
 def trips(store):
     """Round trips so far."""
-    return sum(node.writes.trips + node.reads.trips for node in store._calls.nodes.all)
+    return sum(node.writes.round_trips + node.reads.round_trips for node in store._client.nodes.all)
 
 
 async def produce(store, given):
@@ -128,7 +128,7 @@ def child(word, url):
 async def told(server, *sections):
     """What INFO says."""
     async with from_url(server.url) as store:
-        answers = [await store._calls.each("INFO", section) for section in sections]
+        answers = [await store._client.each("INFO", section) for section in sections]
     lines = b"\n".join(answer[0] for answer in answers).decode().split()
     return {name: value for name, _, value in (line.partition(":") for line in lines)}
 
@@ -143,12 +143,12 @@ async def fill(server, given):
     """The streams, with a lease each."""
     async with from_url(server.url) as store:
         for name in names(given):
-            await store.create(NewStream(name, labels={"title": "Cats"}), (), "p", 3600)
+            await store.create(NewStream(name, labels={"title": "Cats"}), (), "p")
 
 
 def load(kind, given):
     """One line of the table."""
-    fsync, followers, gather = KINDS[kind]
+    fsync, followers, window = KINDS[kind]
     options = ("--appendonly", "yes", "--appendfsync", fsync) if fsync else ()
     with tempfile.TemporaryDirectory() as folder, RedisServer(folder, *options) as server:
         asyncio.run(fill(server, given))
@@ -158,7 +158,7 @@ def load(kind, given):
             process.stdin.flush()
         time.sleep(1)
         before = redis_cpu(server)
-        processes.insert(0, child("produce", f"{server.url}?gather={gather / 1000}"))
+        processes.insert(0, child("produce", f"{server.url}?batch_window={window / 1000}"))
         outs = [process.communicate("\n")[0] for process in processes[:1]]
         outs += [process.communicate()[0] for process in processes[1:]]
         spent = redis_cpu(server) - before
@@ -197,13 +197,13 @@ async def upkeep(server, count):
     """Microseconds of Redis for the other calls."""
     async with from_url(server.url) as store:
         streams = [f"u{number}" for number in range(count)]
-        created = [await store.create(NewStream(name), [b"x" * 300], "p", 60) for name in streams]
-        leases = [one.lease for one in created]
+        for name in streams:
+            await store.create(NewStream(name), [b"x" * 300], "p")
         calls = {
-            "renewal": [lambda lease=lease: store.renew(lease, 60) for lease in leases],
+            "heartbeat": [lambda: store.heartbeat("p", 60) for _ in streams],
             "info": [lambda name=name: store.info(name) for name in streams],
             "page of one record": [lambda name=name: store.read(name) for name in streams],
-            "look for orphans": [store.orphans for _ in streams],
+            "look for orphans": [lambda: store.adopt("p") for _ in streams],
             "head (a new follower)": [lambda name=name: store.wait(name, 1, 0) for name in streams],
         }
         for what, made in calls.items():

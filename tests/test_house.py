@@ -15,6 +15,7 @@ TESTS = Path(__file__).parent
 
 FLOORS = {
     1: {
+        "continuation",
         "errors",
         "events",
         "messages",

@@ -19,7 +19,7 @@ from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.client._shared import complete, stream
 from unbroken.client._sync import Client, Stream
 from unbroken.client.conversation import AsyncConversation, Conversation
-from unbroken.engine.health import Limits
+from unbroken.engine.limits import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.errors import (
     AuthenticationFailed,
@@ -46,6 +46,7 @@ from unbroken.errors import (
     TimedOut,
     TransportError,
     UnbrokenError,
+    UnknownFinishReason,
 )
 from unbroken.messages import Message, Tool
 from unbroken.metrics.timing import StreamMetrics
@@ -89,6 +90,7 @@ __all__ = [
     "Tool",
     "TransportError",
     "UnbrokenError",
+    "UnknownFinishReason",
     "complete",
     "stream",
 ]

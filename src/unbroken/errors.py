@@ -127,6 +127,16 @@ class StreamTruncated(ProtocolError):
     retryable = True
 
 
+class UnknownFinishReason(ProtocolError):
+    """The provider ended the answer with a finish reason that is not known."""
+
+    hint = "If such answers are complete, set RecoveryPolicy(unknown_finish='accept')."
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(f"unknown finish reason {reason!r}")
+        self.reason = reason
+
+
 class ProviderError(UnbrokenError):
     """The provider answered with an error.
 

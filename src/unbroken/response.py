@@ -7,10 +7,12 @@ for, so that an error can carry exactly what had arrived.
 from collections.abc import Callable
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from unbroken.events import FinishReason, OtherEvent, TokenLogprob, Usage
 from unbroken.partial import partial_json, partial_object
+from unbroken.parts import Message, Part, Reasoning, Refusal, Text, ToolUse
 
 End = Literal["complete", "truncated", "cancelled", "failed"]
 """How an answer ended. `complete`: the dialect's own terminal arrived, whatever it said.
@@ -92,6 +94,7 @@ class Choice(Struct, frozen=True):
     """One of the `n` answers to a request. `finish_reason` is None until it arrives.
 
     `logprobs` is None unless they were asked for. `others` is what came besides, in order.
+    `message` is the assistant's turn: see `Response.message`.
     """
 
     index: int = 0
@@ -106,7 +109,23 @@ class Choice(Struct, frozen=True):
     raw_finish_reason: str = ""
     logprobs: ChoiceLogprobs | None = None
     others: tuple[Other, ...] = ()
+    message: Message | None = None
 
+
+def _turn_of(choice: Choice) -> Message:
+    """The turn of a choice that was not accumulated from a stream."""
+    parts: list[Part] = []
+    if choice.reasoning or choice.reasoning_signature:
+        parts.append(Reasoning(choice.reasoning, choice.reasoning_signature))
+    parts += [Text(choice.text)] if choice.text else []
+    parts += [Refusal(choice.refusal)] if choice.refusal else []
+    for call in choice.tool_calls:
+        text = call.arguments["input"] if call.custom else _encode(call.arguments).decode()
+        parts.append(ToolUse(call.id, call.name, text, call.custom))
+    return Message("assistant", tuple(parts))
+
+
+_encode = msgspec.json.Encoder().encode
 
 Quote = Callable[[str, str, Usage], float | None]
 """Provider, model and usage in, price in USD out; None where the price is not known."""
@@ -117,8 +136,8 @@ def unpriced(_provider: str, _model: str, _usage: Usage) -> float | None:
     return None
 
 
-How = Literal["start", "resume", "continue", "replay"]
-"""What an attempt did: ask, or go on with a cut answer in one of three ways."""
+How = Literal["start", "resume", "continue", "replay", "prompt", "restart"]
+"""What an attempt did: ask, go on with a cut answer in one of four ways, or begin it again."""
 
 
 class Attempt(Struct, frozen=True):
@@ -204,6 +223,16 @@ class Response(Struct, frozen=True, kw_only=True):
     def refusal(self) -> str:
         """The refusal of the first choice, where the provider sends one."""
         return self.choices[0].refusal
+
+    @property
+    def message(self) -> Message:
+        """The assistant's turn, ready to be sent back: `messages.append(response.message)`.
+
+        It holds the blocks of the first choice in their order, with what their dialect says of
+        them. A call that is not complete is no part of it.
+        """
+        first = self.choices[0]
+        return _turn_of(first) if first.message is None else first.message
 
     @property
     def finish_reason(self) -> FinishReason | None:

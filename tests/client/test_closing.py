@@ -30,7 +30,7 @@ SCENARIOS = {
 SETTINGS = {
     "api_key": "k",
     "timeouts": Timeouts(connect=LONG, first_event=LONG, idle=LONG),
-    "recovery": RecoveryPolicy(attempts=3, patience=LONG),
+    "recovery": RecoveryPolicy(attempts=3, fallback_after=LONG),
 }
 
 pytestmark = pytest.mark.timeout(40)

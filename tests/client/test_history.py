@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from unbroken.client.history import History, estimate
 from unbroken.errors import ContextTooLong, LocalProtocolError
 from unbroken.events import Usage
-from unbroken.messages import Image, Message, Reasoning, Text, ToolResult, ToolUse
+from unbroken.messages import Image, Message, Reasoning, Refusal, Text, ToolResult, ToolUse
 from unbroken.response import Attempt, Choice, PartialToolCall, Response, ToolCall
 
 
@@ -154,7 +154,7 @@ def test_thoughts_without_a_signature_are_kept_with_the_calls_that_they_led_to_a
 def test_a_refusal_is_what_was_said():
     history = History().plus(said("user", "q")).answered(answer(refusal="no"))
 
-    assert history.messages[-1] == said("assistant", "no")
+    assert history.messages[-1] == Message("assistant", (Refusal("no"),))
 
 
 @pytest.mark.parametrize("end", ["truncated", "cancelled", "failed", None])

@@ -242,7 +242,7 @@ def closed_in_mid_map_async(world):
 def began(client):
     """Whether two answers of a client have begun."""
     drivers = [driver for ref in client._open.valuerefs() if (driver := ref())]
-    return sum(driver.delivery.begun for driver in drivers) >= 2
+    return sum(driver.delivery.has_content for driver in drivers) >= 2
 
 
 @pytest.mark.parametrize("ask", [closed_in_mid_map, closed_in_mid_map_async])

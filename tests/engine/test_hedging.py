@@ -84,7 +84,7 @@ def test_an_answer_that_was_won_is_recovered_like_any_other():
     stream, text, _, _ = ask({"slow": SLOW["slow"], "quick": cut})
 
     assert text == stream.response.text
-    assert stream.response.attempts[-1].how == "replay"
+    assert stream.response.attempts[-1].how == "prompt"
 
 
 REAL = {
@@ -142,9 +142,9 @@ BOTH_SLOW = {"slow": Scenario(ttft=50.0), "quick": Scenario(ttft=50.0)}
 
 def due_for_a_probe(stream, now):
     """The circuit of the rival: it failed, and its pause is just over."""
-    circuit = stream._driver.delivery._course.route[1].circuit
-    circuit.failed(TimedOut(), now - 5)
-    assert circuit.ready(now)
+    circuit = stream._driver.delivery._router.route[1].circuit
+    circuit.on_failure(TimedOut(), now - 5)
+    assert circuit.allows(now)
     return circuit
 
 
@@ -157,10 +157,10 @@ def test_a_rival_that_was_a_probe_is_forgotten_when_the_call_is_cancelled():
             asking = asyncio.create_task(anext(stream.batches()))
             while len(transport.log) < 2:
                 await asyncio.sleep(0.01)
-            assert not circuit.ready(transport.now())  # the rival is the probe
+            assert not circuit.allows(transport.now())  # the rival is the probe
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-            return stream, circuit.ready(transport.now())
+            return stream, circuit.allows(transport.now())
 
     stream, ready = asyncio.run(main())
 
@@ -185,4 +185,4 @@ def test_nor_is_it_remembered_when_a_blocking_call_is_interrupted():
         with pytest.raises(KeyboardInterrupt):
             list(stream)
 
-        assert circuit.ready(transport.now())
+        assert circuit.allows(transport.now())

@@ -253,7 +253,7 @@ def test_the_sdk_follows_a_background_answer_again(sdk):
 
 
 @pytest.mark.parametrize("background", [True, False])
-def test_our_client_resumes_a_background_answer_and_replays_any_other(url, background):
+def test_our_client_resumes_a_background_answer_and_continues_any_other(url, background):
     extra = {"extra": {"background": True}} if background else {}
     with Client(api_key="k", base_url=url) as client:
         model = f"openai-responses/cut?seed={int(background)}"  # faults are counted by name
@@ -264,7 +264,7 @@ def test_our_client_resumes_a_background_answer_and_replays_any_other(url, backg
     assert text == calm.text == stream.response.text
     assert [a.how for a in stream.response.attempts] == [
         "start",
-        "resume" if background else "replay",
+        "resume" if background else "prompt",
     ]
 
 

@@ -7,7 +7,7 @@ from an AttributeError far below.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unbroken.engine.health import Limits
+from unbroken.engine.limits import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.errors import ConfigurationError, LocalProtocolError
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 
 from unbroken.client._file import find
-from unbroken.engine.health import Limits
+from unbroken.engine.limits import Limits
 from unbroken.errors import ConfigurationError
 from unbroken.providers.registry import provider
 

@@ -22,7 +22,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
 from unbroken.client._plan import Models, Parameters, closed
-from unbroken.engine.bill import together
+from unbroken.engine.usage import add_usage
 from unbroken.errors import ConfigurationError, LocalProtocolError, UnbrokenError
 from unbroken.events import Event, Usage
 from unbroken.messages import Prompt, Request
@@ -54,7 +54,7 @@ class Results(list[Item]):
         """What all together used, as far as it was reported; failures are paid for too."""
         total = None
         for item in self:
-            total = together(total, _came(item).usage)
+            total = add_usage(total, _came(item).usage)
         return total
 
     @property

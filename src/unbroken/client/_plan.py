@@ -14,9 +14,10 @@ from msgspec import Struct
 from unbroken.client._check import check_call, check_client
 from unbroken.client._config import load
 from unbroken.engine.delivery import Delivery
-from unbroken.engine.health import Health, Limits
+from unbroken.engine.guards import GuardRegistry
+from unbroken.engine.limits import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
-from unbroken.engine.recovery import Question
+from unbroken.engine.recovery import Target
 from unbroken.errors import AuthenticationFailed, ConfigurationError, LocalProtocolError
 from unbroken.events import Usage
 from unbroken.messages import (
@@ -83,7 +84,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     recovery: RecoveryPolicy
     routes: Mapping[str, Sequence[str]] = {}
     env: Mapping[str, str]
-    health: Health
+    guards: GuardRegistry
     observers: Sequence[Observer] = ()
 
 
@@ -130,7 +131,7 @@ def settings(  # noqa: PLR0913  # by keyword
         recovery=recovery or RecoveryPolicy(),
         routes={**config.routes, **(routes or {})},
         env=env,
-        health=Health({**config.limits, **(limits or {})}),
+        guards=GuardRegistry({**config.limits, **(limits or {})}),
         observers=observers,
     )
 
@@ -159,8 +160,11 @@ def plan(
     check_call(parameters)
     asked = _asked(settings, models)
     names = _route(settings, asked)
-    route = [_question(settings, name, prompt, parameters, stream=stream) for name in names]
-    providers = [question.provider for question in route]
+    route = [_target(settings, name, prompt, parameters, stream=stream) for name in names]
+    # Only what is sent is built: signing for a mere fallback may fetch credentials. The first
+    # request is, since what is wrong with it is raised here.
+    route[0] = msgspec.structs.replace(route[0], first=route[0].again())
+    providers = [target.provider for target in route]
     timeouts = parameters.get("timeouts") or settings.timeouts
     recovery = parameters.get("recovery") or settings.recovery
     if (hedge := parameters.get("hedge_after")) is not None:
@@ -214,21 +218,20 @@ def host(provider: Provider) -> str:
     return urlsplit(provider.base_url).hostname or ""
 
 
-def _question(
+def _target(
     settings: Settings, name: str, prompt: Prompt, parameters: Parameters, *, stream: bool
-) -> Question:
-    """What one model of the route is asked."""
+) -> Target:
+    """Return one model of the route, and what it is asked."""
     provider, model = registry.resolve(name, elsewhere=isinstance(settings.base_url, str))
     request = request_from(model, prompt, parameters, stream=stream)
     key, base_url = _key(settings, provider), _base_url(settings, provider)
-    gate, circuit = settings.health.of(provider.name, base_url, key, model)
-    return Question(
+    limiter, circuit = settings.guards.of(provider.name, base_url, key, model)
+    return Target(
         provider=provider,
         request=request,
-        http=provider.http_request(request, key, base_url),
-        resend=lambda again: provider.http_request(again, key, base_url),
-        follow=lambda cursor: provider.resume_request(cursor, key, base_url),
-        gate=gate,
+        build=lambda again: provider.http_request(again, key, base_url),
+        resume=lambda cursor: provider.resume_request(cursor, key, base_url),
+        limiter=limiter,
         circuit=circuit,
         window=context_window,
     )

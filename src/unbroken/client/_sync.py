@@ -8,9 +8,9 @@ from weakref import WeakValueDictionary
 from unbroken.client._map import Prompts, Results, map_sync
 from unbroken.client._plan import Models, OneOrEach, Parameters, closed, host, plan, settings
 from unbroken.engine.delivery import Delivery
-from unbroken.engine.health import Limits
+from unbroken.engine.limits import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
-from unbroken.errors import TransportError
+from unbroken.errors import TimedOut, UnbrokenError
 from unbroken.events import Event, TextDelta
 from unbroken.messages import Prompt
 from unbroken.metrics.answered import Observer, Watch
@@ -118,7 +118,7 @@ class _Driver:
         try:
             if self.delivery.hedge_after is not None:
                 yield self._race(self.delivery.hedge_after)
-            while not (self.delivery.over or self._left):
+            while not (self.delivery.is_over or self._left):
                 if events := self._step():
                     yield events
         finally:
@@ -132,11 +132,11 @@ class _Driver:
     def first(self) -> list[Event]:
         """As a lane of a race: everything until there is content, or nothing."""
         events: list[Event] = []
-        while not (self._left or self.delivery.over or self.delivery.begun):
+        while not (self._left or self.delivery.is_over or self.delivery.has_content):
             events += self._step()
         if self._left:
             self._hang_up()
-        return events if self.delivery.begun else []
+        return events if self.delivery.has_content else []
 
     def abandon(self) -> None:
         """Somebody else was faster, or nobody listens: close what is open, at once."""
@@ -149,7 +149,7 @@ class _Driver:
 
     def _race(self, after: float) -> list[Event]:
         """Ask a rival too if there is no content in time; go on with whoever speaks first."""
-        rivals = (self.delivery, self.delivery.rival())
+        rivals = (self.delivery, self.delivery.hedge())
         lanes = self._lanes = [_Driver(one, self._transport, self._watch) for one in rivals]
         won, events = 0, list[Event]()
         try:
@@ -157,7 +157,7 @@ class _Driver:
         finally:  # also if nobody won: what the rival was to find out, somebody else may
             winner, loser = lanes[won], lanes[1 - won]
             self.delivery, self._body, self._lanes = winner.delivery, winner._body, []
-            self.delivery.outran(loser.delivery, self._transport.now())
+            self.delivery.absorb(loser.delivery, self._transport.now())
         return events
 
     def _step(self) -> list[Event]:
@@ -171,7 +171,7 @@ class _Driver:
                 self._open()
                 return []
             data = body.read(delivery.deadline)
-        except TransportError as error:
+        except UnbrokenError as error:
             return [] if self._left else delivery.lost(error, now())
         return [] if self._left else delivery.feed(data, now())
 
@@ -184,13 +184,16 @@ class _Driver:
             transport.sleep(attempt.delay, attempt.http)
         if self._left:
             return
+        latest = attempt.deadlines.headers
+        if attempt.delay and latest is not None and transport.now() >= latest:
+            raise TimedOut  # the whole wait for a turn was longer than the call may take
         body = self._body = transport.open(attempt.http, attempt.deadlines)
         delivery.opened(body.status, body.headers, transport.now())
 
     def _hang_up(self) -> None:
         body, self._body = self._body, None
         if body is not None:
-            body.close(reusable=self.delivery.whole)
+            body.close(reusable=self.delivery.is_complete)
 
 
 class Client:

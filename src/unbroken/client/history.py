@@ -139,11 +139,10 @@ class History(Struct, frozen=True, kw_only=True):
         text stays if `keep_partial`, but never a call.
         """
         whole = response.end == "complete"
-        parts = tuple(_parts(response) if whole else _text(response) if keep_partial else ())
-        if not parts:
+        answer = _turn(response) if whole else Message("assistant", tuple(_text(response)))
+        if not _says_something(answer) or not (whole or keep_partial):
             return None
         usage = _reported(response) if whole else None
-        answer = Message("assistant", parts)
         if usage is None:
             return self.plus(answer)
         measured = self._measured(usage.input_tokens)
@@ -213,17 +212,23 @@ def _message(said: Said | ToolResult) -> Message:
     return messages_from([said])[0]
 
 
-def _parts(response: Response) -> Iterator[Part]:
-    """A whole answer as the parts of a message. Thoughts are kept where some provider wants them
-    back: signed ones, and those behind tool calls.
+def _turn(response: Response) -> Message:
+    """A whole answer. Of its reasoning only that stays which some provider wants back: signed one,
+    and that behind tool calls.
     """
-    first, said = response.choices[0], [*_text(response)]
-    wanted = first.reasoning_signature or (first.reasoning and response.tool_calls)
-    if wanted and (said or response.tool_calls):
-        yield Reasoning(first.reasoning, first.reasoning_signature)
-    yield from said
-    for call in response.tool_calls:
-        yield ToolUse(call.id, call.name, msgspec.json.encode(call.arguments).decode())
+    called, turn = bool(response.tool_calls), response.message
+    parts = (
+        part
+        for part in turn.parts
+        if called or not isinstance(part, Reasoning) or part.signature or part.encrypted
+    )
+    return msgspec.structs.replace(turn, parts=tuple(parts))
+
+
+def _says_something(message: Message) -> bool:
+    """Whether a turn holds more than reasoning and white space, which providers refuse."""
+    said = [part for part in message.parts if not isinstance(part, Reasoning)]
+    return any(not isinstance(part, Text | Refusal) or part.text.strip() for part in said)
 
 
 def _text(response: Response) -> Iterator[Text]:

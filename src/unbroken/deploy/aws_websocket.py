@@ -65,7 +65,7 @@ BATCH_WINDOW = 0.2
 MAX_INVOCATIONS = 4
 """Invocations per answer, each of at most the function's timeout."""
 
-ALLOW_RESTART = RecoveryPolicy(rewind=True)
+ALLOW_RESTART = RecoveryPolicy(allow_restart=True)
 """A client of this protocol can discard what it has shown (`restart`), so a different second answer
 is acceptable. Models that can't continue their own text need this at a hand-over."""
 

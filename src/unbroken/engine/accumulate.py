@@ -7,7 +7,7 @@ arguments are a JSON object: nothing else can be executed.
 from typing import Any
 
 from unbroken.engine.recovery import Delivered
-from unbroken.engine.seam import Channel
+from unbroken.engine.stitch import Channel
 from unbroken.engine.turn import Turn
 from unbroken.events import (
     BlockEnd,
@@ -66,6 +66,11 @@ class Accumulator:
     def finished(self) -> bool:
         """Every choice that was asked for has its finish reason."""
         return self._ended >= self._expected
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether every choice that has begun has its finish reason."""
+        return bool(self._choices) and self._ended >= len(self._choices)
 
     @property
     def first_end(self) -> ChoiceEnd | None:
@@ -155,7 +160,7 @@ class Accumulator:
         turn.end = event
 
     def _resumed(self, event: Resumed) -> None:
-        if event.how == "continue":
+        if event.how not in ("resume", "replay"):
             self._cut()
 
     def _cut(self) -> None:

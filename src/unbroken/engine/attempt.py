@@ -1,72 +1,104 @@
-"""What is known of the attempt that is under way."""
+"""The state of one attempt."""
 
 from collections.abc import Mapping
 
-from unbroken.engine.recovery import Question
-from unbroken.engine.seam import Seam
+from msgspec import Struct
+
+from unbroken.engine.recovery import Target
+from unbroken.engine.stitch import StitchFilter
 from unbroken.errors import ProviderError
 from unbroken.events import Event
 from unbroken.response import How
-from unbroken.transport.base import HttpRequest
+from unbroken.transport.base import Deadlines, HttpRequest
 from unbroken.wire.codec import Decoder
 
 _REQUEST_IDS = ("x-request-id", "request-id", "x-generation-id", "x-amzn-requestid")
 
+_MAX_ERROR_BODY = 64 * 1024
+"""Bytes of an error body that are read."""
 
-class Try:
-    """One attempt at `question`, sent `delay` seconds after `now`."""
 
-    def __init__(self, question: Question, how: How, now: float, delay: float) -> None:
-        self.question, self.how = question, how
+class NextAttempt(Struct, frozen=True):
+    """What the driver does next: wait `delay` seconds, then open `http` by the deadlines."""
+
+    http: HttpRequest
+    delay: float
+    deadlines: Deadlines
+
+
+class CurrentAttempt:
+    """One attempt at `target`, sent `delay` seconds after `now`."""
+
+    def __init__(self, target: Target, how: How, now: float, delay: float) -> None:
+        self.target, self.how = target, how
         self.begin, self.delay = now + delay, delay
+        self.tokens = 0.0  # taken from the rate limiter
+        self.has_turn = False
+        self.url = ""
         self.decoder: Decoder | None = None
-        self.seam: Seam | None = None
+        self.filter: StitchFilter | None = None
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.request_id = ""
-        self.spoke = False  # content has come, new or not
+        self.received_content = False  # new or not
         self.cursor: dict[str, str] | None = None  # where the server could go on
-        self.held: list[Event] = []  # what came before anything that counts
-        self.heard: list[Event] = []  # what came through a seam, in case it must be said anew
-        self.refusal = b""
-        self._followed: Decoder | None = None
+        self.pending: list[Event] = []  # what came before anything that counts
+        self.raw_events: list[Event] = []  # what the filter was given, for a restart
+        self.error_body = b""
+        self._resumed: Decoder | None = None
+
+    def take_turn(self, now: float) -> None:
+        """Take the turn at the rate limiter."""
+        self.tokens, self.has_turn = self.target.tokens(), True
+        self.target.limiter.acquire(now, self.tokens)
+
+    def give_back_turn(self, now: float) -> None:
+        """Give the turn back if the request was never sent."""
+        if self.has_turn and now < self.begin:
+            self.has_turn = False
+            self.target.limiter.release(self.tokens)
 
     @property
     def skipped(self) -> int:
-        """Malformed events that were passed over."""
+        """The number of malformed events that were skipped."""
         return 0 if self.decoder is None else self.decoder.skipped
 
-    def headed(self, status: int, headers: Mapping[str, str]) -> None:
-        """The headers are there."""
+    def on_headers(self, status: int, headers: Mapping[str, str]) -> None:
+        """Take the status and the headers of the response."""
         self.status, self.headers = status, headers
         self.request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), "")
 
-    def follow(self, before: "Try") -> HttpRequest:
-        """The request that goes on where the server knows that `before` was cut."""
+    def resume_from(self, before: "CurrentAttempt") -> HttpRequest:
+        """Return the request that goes on where the server knows that `before` was cut."""
         assert before.cursor is not None
-        self.cursor, self._followed = before.cursor, before._followed
-        return self.question.follow(before.cursor)
+        self.cursor, self._resumed = before.cursor, before._resumed
+        return self.target.resume(before.cursor)
 
-    def listen(self) -> None:
-        """The body begins: have it decoded."""
-        request = self.question.request
-        if self._followed is not None:
-            self.decoder = self._followed.resumed()
+    def start_body(self) -> None:
+        """Make the decoder of the body."""
+        request = self.target.request
+        if self._resumed is not None:
+            self.decoder = self._resumed.resumed()
             return
         whole = _is_whole(self.headers.get("content-type", ""), asked_to_stream=request.stream)
-        self.decoder = self.question.provider.codec.decoder(request, whole=whole)
+        self.decoder = self.target.provider.codec.decoder(request, whole=whole)
 
-    def quiet(self) -> None:
-        """The attempt is over: keep what a later one needs."""
+    def collect_error(self, data: bytes) -> bool:
+        """Take more of an error body; return whether there may be more of it."""
+        self.error_body += data
+        return bool(data) and len(self.error_body) < _MAX_ERROR_BODY
+
+    def finish(self) -> None:
+        """Finish the attempt and keep the state needed to resume."""
         if self.decoder is not None:
-            self.cursor, self._followed = self.decoder.cursor, self.decoder
+            self.cursor, self._resumed = self.decoder.cursor, self.decoder
         self.decoder = None
 
-    def refusal_error(self) -> ProviderError:
-        """What the error's status, headers and body say."""
-        dialect = self.question.provider.codec.dialect
-        error = dialect.decode_error(self.status or 500, self.headers, self.refusal)
-        error.body, error.dialect = error.body or self.refusal, dialect.name
+    def response_error(self) -> ProviderError:
+        """Return the error that status, headers and body describe."""
+        dialect = self.target.provider.codec.dialect
+        error = dialect.decode_error(self.status or 500, self.headers, self.error_body)
+        error.body, error.dialect = error.body or self.error_body, dialect.name
         return error
 
 

@@ -1,11 +1,11 @@
-"""The clocks of one delivery: which deadline holds now, and which one has run out.
+"""The timeouts of one delivery: which deadline holds now, and which one has expired.
 
-Seconds on the transport's clock; whoever asks brings the time along.
+Seconds on the transport's clock; the time comes in as an argument.
 """
 
 import msgspec
 
-from unbroken.engine.policy import SETTLE, WHOLE_TOTAL, Timeouts
+from unbroken.engine.policy import END_GRACE, WHOLE_TOTAL, Timeouts
 from unbroken.transport.base import Deadlines
 
 
@@ -15,35 +15,43 @@ class Clocks:
     def __init__(self, timeouts: Timeouts, *, stream: bool) -> None:
         self._timeouts = timeouts if stream else _for_whole(timeouts)
         self._started: float | None = None
-        self._first: float | None = None  # the patience of this attempt
-        self._spoke = False
+        self._first: float | None = None  # of this attempt
+        self._idle: float | None = None
+        self._has_content = False
         self.deadline: float | None = None
 
-    def attempt(self, begin: float, now: float, patience: float | None) -> Deadlines:
-        """An attempt is sent at `begin`; `patience` shortens its wait for content."""
+    def attempt(self, begin: float, now: float, first: float | None) -> Deadlines:
+        """Start the timeouts of an attempt that is sent at `begin`; `first` is the bound for the
+        wait for content while a fallback is available.
+        """
         if self._started is None:
             self._started = now
-        waits = [w for w in (self._timeouts.first_event, patience) if w is not None]
-        self._first, self._spoke = min(waits, default=None), False
+        self._first = _least(self._timeouts.first_event, first)
+        self._has_content = False
         self.deadline = self._bounded(_after(begin, self._first))
         return Deadlines(self._bounded(_after(begin, self._timeouts.connect)), self.deadline)
 
-    def content(self, now: float, *, finished: bool) -> None:
-        """Content has come."""
-        self._spoke = True
-        self.deadline = self._bounded(_after(now, SETTLE if finished else self._timeouts.idle))
+    def content(self, now: float, idle: float | None, *, finished: bool) -> None:
+        """Start the idle timeout anew; `idle` is its bound while a fallback is available."""
+        self._has_content, self._idle = True, _least(self._timeouts.idle, idle)
+        self.deadline = self._bounded(_after(now, END_GRACE if finished else self._idle))
 
-    def ran_out(self, now: float) -> tuple[str, float | None]:
-        """The phase whose clock ran out at `now`, and how long it was."""
+    def expired(self, now: float) -> tuple[str, float | None]:
+        """Return the phase whose timeout expired at `now`, and how long it was."""
         total = self._timeouts.total
         if total is not None and now >= (self._started or 0.0) + total:
             return "total", total
-        return ("idle", self._timeouts.idle) if self._spoke else ("first_event", self._first)
+        return ("idle", self._idle) if self._has_content else ("first_event", self._first)
+
+    def left(self, now: float) -> float | None:
+        """Return the seconds left for the whole call, or None if they are not bounded."""
+        total = self._timeouts.total
+        return None if total is None else max(0.0, (self._started or now) + total - now)
 
     def spent(self, now: float) -> bool:
-        """Nothing more may start: the time for the whole call is over."""
-        total = self._timeouts.total
-        return total is not None and now >= (self._started or now) + total
+        """Return whether nothing more may start: the time for the whole call is over."""
+        left = self.left(now)
+        return left is not None and left <= 0
 
     def _bounded(self, deadline: float | None) -> float | None:
         """The earlier of a deadline and the end of the whole call."""
@@ -52,6 +60,10 @@ class Clocks:
             return deadline
         limit = self._started + total
         return limit if deadline is None else min(deadline, limit)
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    return min((value for value in (one, other) if value is not None), default=None)
 
 
 def _after(begin: float, seconds: float | None) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from unbroken import native
 from unbroken.events import (
     BlockEnd,
     BlockKind,
@@ -19,9 +20,22 @@ from unbroken.events import (
     ToolCallStart,
     TurnNative,
 )
+from unbroken.parts import (
+    RESPONSES,
+    Message,
+    Native,
+    Part,
+    Reasoning,
+    Refusal,
+    ToolUse,
+)
+from unbroken.parts import (
+    Text as TextPart,
+)
 from unbroken.response import Choice, ChoiceLogprobs, Other, PartialToolCall, ToolCall
 
 _arguments = msgspec.json.Decoder(dict[str, Any]).decode
+_json = msgspec.json.Decoder().decode
 
 _MANY = 64  # pieces that are joined at a time
 
@@ -177,6 +191,57 @@ class Turn:
         found = [block for block in self.blocks if block.kind == kind]
         return str(found[0].text) if len(found) == 1 else "".join(str(b.text) for b in found)
 
+    def message(self, *, complete: bool) -> Message:
+        """The turn as it is sent back: its parts, and its JSON where one dialect gave all of it."""
+        parts = [part for block in self.blocks for part in self._parts(block, complete=complete)]
+        whole = complete and not self.mixed and not any(map(self._is_open_call, self.blocks))
+        return Message("assistant", tuple(parts), self._native() if whole else None)
+
+    def _parts(self, block: Block, *, complete: bool) -> list[Part]:
+        text = str(block.text)
+        if block.kind == "tool_call":
+            call = block.call
+            if call is None or not complete or self._parsed(call, text) is None:
+                return []
+            return [ToolUse(call.id, call.name, text or "{}", call.custom)]
+        if block.kind == "reasoning":
+            proof = block.signature, block.encrypted
+            return [Reasoning(text, *proof, block.dialect)] if text or any(proof) else []
+        if block.kind == "other":
+            return [Native(block.dialect, _json(block.native))] if block.native else []
+        kind = Refusal if block.kind == "refusal" else TextPart
+        return [kind(text)] if text else []
+
+    def _is_open_call(self, block: Block) -> bool:
+        """Whether a block is a call that can't be executed."""
+        if block.kind != "tool_call":
+            return False
+        return block.call is None or self._parsed(block.call, str(block.text)) is None
+
+    def _native(self) -> Native | None:
+        if self.native is not None:
+            return self._filled_turn(self.native)
+        said = [block for block in self.blocks if block.kind != "text" or str(block.text)]
+        dialects = {block.dialect for block in said}
+        if len(dialects) != 1 or not all(block.native for block in said):
+            return None
+        content = [self._filled_block(block) for block in said]
+        dialect = dialects.pop()
+        # in the Responses dialect a turn is a list of items, elsewhere a message with blocks
+        data = content if dialect == RESPONSES else {"role": "assistant", "content": content}
+        return Native(dialect, data)
+
+    def _filled_block(self, block: Block) -> Any:
+        texts = {native.TEXT: str(block.text)}
+        calls = {} if block.call is None else {block.call.index: str(block.text)}
+        return _json(native.fill(block.native, texts, calls))
+
+    def _filled_turn(self, turn: TurnNative) -> Native:
+        texts = {native.TEXT: self.text("text")}
+        calls = {index: str(block.text) for index, block in self.calls.items()}
+        message = _json(native.fill(turn.native, texts, calls))
+        return Native(turn.dialect, {**message, "content": message["content"] or None})
+
     def freeze(self, index: int, *, complete: bool) -> Choice:
         """The choice as it stands."""
         whole, partial = self._split_calls(complete=complete)
@@ -195,6 +260,7 @@ class Turn:
             raw_finish_reason=end.raw if end else "",
             logprobs=ChoiceLogprobs(*map(tuple, self.likely)) if any(self.likely) else None,
             others=tuple(self.others),
+            message=self.message(complete=complete),
         )
 
     def _split_calls(self, *, complete: bool) -> tuple[list[ToolCall], list[PartialToolCall]]:

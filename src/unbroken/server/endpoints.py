@@ -29,7 +29,7 @@ from unbroken.events import Notice
 from unbroken.messages import Request
 from unbroken.response import Response
 from unbroken.server.gateway import STREAM_HEADER, gateway_of
-from unbroken.server.log import LOGGER
+from unbroken.server.log import LOGGER, log_event
 from unbroken.server.records import (
     Failure,
     as_unbroken_error,
@@ -95,7 +95,9 @@ def to_provider_error(error: Exception) -> ProviderError:
     if isinstance(error, StreamMissing):
         return NotFound(str(error), status=404)
     if isinstance(error, StoreError):
-        return Overloaded(str(error), status=503, code="store_unavailable", retry_after=1.0)
+        log_event("store_unavailable", error=str(error))  # its address is for the operator
+        said = "the store is unavailable"
+        return Overloaded(said, status=503, code="store_unavailable", retry_after=1.0)
     if not isinstance(error, UnbrokenError):
         LOGGER.error("internal_error", exc_info=error)
     return Failure.from_error(as_unbroken_error(error)).to_error()

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from unbroken.errors import TransportError
 from unbroken.metrics.answered import Answered
 from unbroken.server.records import AnswerRequest, Outcome
 
@@ -85,6 +86,7 @@ def log_answer(
     """Write the line of an answer that has ended, with the usage and cost that were charged."""
     response, metrics, usage = ended.response, ended.metrics, outcome.usage
     prompt = "".join(message.text for message in request.request.messages[-1:])
+    error = next((a.error for a in response.attempts[::-1] if a.error), None)
     words = {"prompt": prompt, "text": response.text} if content else {}
     log_event(
         "answer",
@@ -102,7 +104,8 @@ def log_answer(
         attempts=len(response.attempts),
         omitted=", ".join(response.omitted),
         recovered=sum(one.how != "start" for one in response.attempts),
-        error=next((type(a.error).__name__ for a in response.attempts[::-1] if a.error), ""),
+        error=type(error).__name__ if error else "",
+        detail=str(error) if isinstance(error, TransportError) else "",  # no provider's own words
         **words,
     )
 

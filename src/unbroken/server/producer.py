@@ -24,6 +24,7 @@ from unbroken.server.finish import Ending, Finisher, result_of
 from unbroken.server.log import LOGGER
 from unbroken.server.records import AnswerRequest, as_unbroken_error, encode_events
 from unbroken.server.tail import LiveTail
+from unbroken.server.wording import public
 from unbroken.stores.base import Lease, Store
 
 RETRY_CLOSE = 1.0
@@ -79,7 +80,7 @@ class Producer:
         """Store what comes; return the provider's failure, if it ends with one."""
         try:
             async for batch in self._stream.batches():
-                await self._write(coalesce_text(batch))
+                await self._write(public(coalesce_text(batch)))
         except StoreError:
             raise
         except UnbrokenError as error:

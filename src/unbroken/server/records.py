@@ -13,6 +13,7 @@ from unbroken.errors import ProviderError, ServerError, UnbrokenError, error_cla
 from unbroken.events import Event, Usage
 from unbroken.messages import Native, Request
 from unbroken.server.travel import ProviderFacts
+from unbroken.server.wording import for_callers
 from unbroken.stores.base import End
 
 OnDisconnect = Literal["keep", "cancel", "grace"]
@@ -84,7 +85,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         error caused it.
         """
         cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
-        kind, message = type(error).__name__, str(error)[:MAX_MESSAGE]
+        kind, message = type(error).__name__, for_callers(error)[:MAX_MESSAGE]
         if isinstance(cause, ProviderError):
             facts = (cause.status, cause.code, cause.retry_after)
             return cls(kind, message, *facts, *_shown(cause), error.request_id)

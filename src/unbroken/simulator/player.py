@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 from msgspec import Struct
 
+from unbroken.continuation import words_in
 from unbroken.errors import BadRequest
 from unbroken.events import (
     ChoiceEnd,
@@ -50,7 +51,7 @@ def play(request: Request, codec: Codec, scenario: Scenario, number: int) -> Ite
             refuse(BadRequest(_NO_PREFILL, status=400, code="invalid_request_error"), codec)
         )
     made = _streamed if request.stream else _whole
-    steps = made(_Answer(request, scenario), codec)
+    steps = made(_Answer(request, scenario, number), codec)
     for fault in scenario.faults:
         if 0 < fault.times < number:
             continue
@@ -85,10 +86,10 @@ class _Choice(Struct):
 class _Answer:
     """What is answered to one request, and at which pace."""
 
-    def __init__(self, request: Request, scenario: Scenario) -> None:
+    def __init__(self, request: Request, scenario: Scenario, number: int) -> None:
         self.request, self.scenario = request, scenario
-        self._begun = request.partial_turn
-        turns = request.messages[:-1] if self._begun else request.messages
+        turns, self._begun, self._repeated = _parted(request)
+        self._number = number if scenario.varies else 1
         self._prompt = _clipped([_text(message) for message in turns])
         self._limit = MAX_TOKENS // (request.n or 1)
         wanted = scenario.tokens
@@ -129,6 +130,7 @@ class _Answer:
             return _Choice(_call_events(calls, index), "tool_calls")
         request, scenario = self.request, self.scenario
         seed = f"{request.seed or scenario.seed}/{request.model}/{index}/{self._prompt}"
+        seed += f"/{self._number}" * (self._number > 1)
         made = _Choice(iter(()))
         made.events = self._text_events(self._stopped(self._rest(self._full(seed))), index, made)
         return made
@@ -144,7 +146,7 @@ class _Answer:
 
     def _rest(self, full: Iterator[str]) -> Iterator[str]:
         """What is left of an answer that the request already begins."""
-        begun, prefill = self._begun, self.scenario.prefill
+        begun, prefill = self._begun, "exact" if self._repeated else self.scenario.prefill
         if not begun or prefill == "echo":
             return full
         text = "".join(itertools.islice(full, MAX_TOKENS))
@@ -155,7 +157,7 @@ class _Answer:
         rest = text[len(begun) :] or ("" if text == begun else ".")
         if prefill == "again":
             rest = "".join(fake_text.pieces(begun[-_SEED_TEXT:])[-4:]) + rest
-        return fake_text.cut([rest])
+        return fake_text.cut([self._repeated + rest])
 
     def _stopped(self, pieces: Iterator[str]) -> Iterator[str]:
         """The text up to the first stop sequence."""
@@ -186,6 +188,17 @@ _STOPS = 16
 """Stop sequences that are looked for."""
 
 
+def _parted(request: Request) -> tuple[tuple[Message, ...], str, str]:
+    """Return the conversation, the beginning of the answer, and the words to repeat after it."""
+    messages = request.messages
+    if request.partial_turn:
+        return messages[:-1], request.partial_turn, ""
+    words = words_in(messages[-1].text) if len(messages) > 1 else None
+    if words is None:
+        return messages, "", ""
+    return messages[:-2], messages[-2].text, words
+
+
 def _clipped(texts: list[str]) -> str:
     """The texts as one; of a very long one the ends and the length."""
     text = "\n".join(texts)
@@ -196,7 +209,8 @@ def _clipped(texts: list[str]) -> str:
 
 def _question(request: Request) -> str:
     """What the answer is about: the last thing that was not the model's own."""
-    asked = (m for m in reversed(request.messages) if m.role in ("user", "tool"))
+    turns, _, _ = _parted(request)
+    asked = (m for m in reversed(turns) if m.role in ("user", "tool"))
     return next((_clipped([_text(message)]) for message in asked), "")
 
 

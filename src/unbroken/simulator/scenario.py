@@ -78,7 +78,8 @@ class Scenario(Struct, frozen=True, kw_only=True):
     answer; `text`: the answer itself; `body`: the bytes of the answer as they are, for what no
     encoder of ours would send. `prefill`: what becomes of an answer that the request begins:
     it goes on `exact`ly, is `refuse`d with a 400, is said from its beginning (`echo`), has its
-    last words said `again`, or soon becomes an`other` one.
+    last words said `again`, or soon becomes an`other` one. `varies`: every request is answered in
+    other words, as a model at its usual temperature does.
     """
 
     ttft: float | None = None
@@ -88,6 +89,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     text: str | None = None
     body: bytes | None = None
     prefill: Literal["exact", "refuse", "echo", "again", "other"] = "exact"
+    varies: bool = False
     faults: Annotated[tuple[Fault, ...], Meta(max_length=MAX_FAULTS)] = ()
 
     def __post_init__(self) -> None:

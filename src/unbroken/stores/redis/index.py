@@ -1,14 +1,15 @@
 """Streams as sets: finding and deleting them, and the keys that stand for them."""
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
-from unbroken.errors import StreamMissing
-from unbroken.stores.base import FIND_SCAN, Found, Search, StreamInfo, matches
+from unbroken.stores.base import FIND_SCAN, Found, Search, matches
 from unbroken.stores.redis import scripts
 from unbroken.stores.redis.client import RetryingClient
 from unbroken.stores.redis.nodes import Shard
-from unbroken.stores.redis.rows import Row, check, pairs_of, row_of
+from unbroken.stores.redis.rows import Row, check, meta_from, pairs_of, row_of
 
 CLAIM = 600
 """Seconds that a key is claimed for a stream that is not made yet."""
@@ -29,31 +30,42 @@ class Index:
         answer = check(stream, await self._client.read(shard, scripts.INFO, keys))
         return row_of(stream, answer[1])
 
-    async def rows(self, names: list[str]) -> list[Row]:
-        """Return the rows of streams, without those that are gone."""
-        found = await asyncio.gather(*map(self._row, names))
-        return [row for row in found if row is not None]
+    async def rows(self, names: Sequence[str]) -> list[Row]:
+        """Return the rows of streams in their order, without those that are gone."""
+        found = await self._each(scripts.ROWS, names)
+        return [row_of(name, found[name]) for name in names if found[name]]
 
-    async def _row(self, stream: str) -> Row | None:
-        try:
-            return await self.row(stream)
-        except StreamMissing:
-            return None
+    async def _each(self, script: scripts.Script, names: Sequence[str]) -> dict[str, Any]:
+        """Run a script once in each shard, for all streams there; its answer for each stream."""
+        groups: dict[Shard, list[str]] = defaultdict(list)
+        for name in names:
+            groups[self._client.nodes.shard(name)].append(name)
+        found = await asyncio.gather(*(self._some(script, *group) for group in groups.items()))
+        return {name: answer for some in found for name, answer in some}
+
+    async def _some(
+        self, script: scripts.Script, shard: Shard, names: list[str]
+    ) -> list[tuple[str, Any]]:
+        keys = [shard.key(kind, name) for name in names for kind in ("h", "m")]
+        return [*zip(names, (await self._client.read(shard, script, keys))[1], strict=True)]
 
     async def find(self, owner: str | None, search: Search) -> Found:
         """Return the youngest first, after looking at FIND_SCAN streams at most."""
-        found: list[StreamInfo] = []
+        found: list[str] = []
         before, scanned, more = search.before, 0, True
         while more and scanned < FIND_SCAN:
             page, more = await self._page(owner, before)
             some, more = page[: FIND_SCAN - scanned], more or len(page) > FIND_SCAN - scanned
             scanned, before = scanned + len(some), some[-1][0] if some else before
-            for row in await self.rows([name for _, name in some]):
-                if matches(search, row.info.labels, closed=row.info.closed):
-                    found.append(row.info)
-                if len(found) == search.limit:
-                    return Found(found, row.number)
-        return Found(found, before if more else None)
+            found += await self._matching([name for _, name in some], search)
+            if len(found) >= search.limit:
+                rows = await self.rows(found[: search.limit])
+                return Found([row.info for row in rows], rows[-1].number if rows else before)
+        return Found([row.info for row in await self.rows(found)], before if more else None)
+
+    async def _matching(self, names: list[str], search: Search) -> list[str]:
+        found = await self._each(scripts.LABELS, names)
+        return [name for name in names if _matches(search, found[name])]
 
     async def _page(
         self, owner: str | None, before: int | None
@@ -107,9 +119,10 @@ class Index:
 
     async def remove(self, stream: str, score: str = "") -> bool:
         """Delete a stream; with `score`, only if it still has that in `open`. Whether it did."""
-        row = await self._row(stream)
-        if row is None:
+        rows = await self.rows([stream])
+        if not rows:
             return False
+        [row] = rows
         owner, shard = row.info.owner, self._client.nodes.shard(stream)
         keys = [shard.key(kind, stream) for kind in ("h", "m", "s")]
         keys += [shard.key("open"), shard.key("closed"), shard.key("all"), shard.key("o", owner)]
@@ -147,3 +160,9 @@ class Index:
         name = f"{len(owner)}:{owner}:{key}"
         shard = self._client.nodes.shard(name)
         return shard, shard.key("k", name)
+
+
+def _matches(search: Search, row: bytes) -> bool:
+    if len(row) == 1:  # it was deleted meanwhile
+        return False
+    return matches(search, meta_from(row[1:]).labels, closed=row[:1] == b"1")

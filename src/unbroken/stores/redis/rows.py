@@ -27,6 +27,11 @@ def meta_to(new: NewStream) -> bytes:
     return _encode(Meta(new.owner, new.key, new.labels))
 
 
+def meta_from(data: bytes) -> Meta:
+    """Decode what `meta_to` has encoded."""
+    return _decode(data)
+
+
 class Row(NamedTuple):
     """A stream as `info` returns it, and what only the store needs."""
 

@@ -84,8 +84,8 @@ class OpenBlock:
 
     def type_input(self, text: str, out: list[Event]) -> None:
         """More of a call's input. It replaces what stood in the start."""
-        self._input = ""
         if text:
+            self._input = ""
             out.append(ToolCallDelta(self.call, text))
 
     def grow_other(self, delta: dict[str, Any]) -> None:

@@ -200,7 +200,7 @@ class MessagesReader(BaseReader):
         delta, block = event.delta or _Delta(), self._open.get(event.index)
         kind = delta.type or next((kind for name, kind in _INFERRED if getattr(delta, name)), "")
         if block is not None and block.kind == "other":
-            block.grow_other(msgspec.json.decode(data)["delta"])
+            block.grow_other(msgspec.json.decode(data).get("delta") or {})
             out.append(other(kind, data))
             return
         match kind:

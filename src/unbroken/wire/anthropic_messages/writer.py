@@ -22,7 +22,7 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
-from unbroken.wire.anthropic_messages.passthrough import kept
+from unbroken.wire.anthropic_messages.passthrough import DIALECT, kept
 from unbroken.wire.anthropic_messages.vocabulary import error_body, message_body, usage_to, word_for
 from unbroken.wire.codec import Frame
 from unbroken.wire.sequential import SequentialWriter
@@ -37,12 +37,13 @@ class MessagesWriter(SequentialWriter):
         super().__init__()
         self._index = -1
         self._open = ""  # kind of the open block
+        self._redacted = ""  # reasoning that only its provider can read
         self._kept: dict[int, int] = {}  # their block index to ours, of blocks that were kept
         self._usage = Usage(source="partial")
         self._write = {
             MessageStart: self._start,
             BlockStart: lambda _: self._close(),
-            BlockEnd: lambda _: self._close(),
+            BlockEnd: self._block_end,
             TextDelta: self._text,
             RefusalDelta: self._text,
             ReasoningDelta: self._reasoning,
@@ -68,6 +69,14 @@ class MessagesWriter(SequentialWriter):
         body = message_body(event.id, event.model, usage_to(self._usage))
         return [_frame("message_start", message=body)]
 
+    def _block_end(self, event: BlockEnd) -> list[Frame]:
+        """Redacted reasoning is written if it is Anthropic's: that of others is none here."""
+        data, self._redacted = self._redacted, ""
+        if not data or event.dialect != DIALECT:
+            return self._close()
+        block = {"type": "redacted_thinking", "data": data}
+        return [*self._block("redacted", block), *self._close()]
+
     def _block(self, kind: str, start: dict[str, Any] | Raw) -> list[Frame]:
         """Close the open block, open the next."""
         frames = self._close()
@@ -91,8 +100,7 @@ class MessagesWriter(SequentialWriter):
     def _reasoning(self, event: ReasoningDelta) -> list[Frame]:
         """A signature seals its block: it would not fit what another thought adds to it."""
         frames: list[Frame] = []
-        if event.encrypted and not event.text:
-            return self._block("redacted", {"type": "redacted_thinking", "data": event.encrypted})
+        self._redacted = event.encrypted
         if event.text:
             frames += self._grow("thinking", {"type": "thinking_delta", "thinking": event.text})
         if event.signature:

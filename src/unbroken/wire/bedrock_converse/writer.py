@@ -37,11 +37,12 @@ class ConverseWriter(SequentialWriter):
     def __init__(self) -> None:
         super().__init__()
         self._index, self._open = -1, ""
+        self._redacted = ""  # reasoning that only its provider can read
         self._kept: dict[bytes, int] = {}  # their block index to ours, of blocks that were kept
         self._write = {
             MessageStart: lambda _: [_frame("messageStart", role="assistant")],
             BlockStart: lambda _: self._close(),
-            BlockEnd: lambda _: self._close(),
+            BlockEnd: self._block_end,
             TextDelta: lambda e: self._grow("text", {"text": e.text}),
             RefusalDelta: lambda e: self._grow("text", {"text": e.text}),
             ReasoningDelta: self._reasoning,
@@ -60,6 +61,14 @@ class ConverseWriter(SequentialWriter):
         kind = named or by_class.get(type(error), "internalServerException")
         said = {"message": error.message or type(error).__name__}
         return [Frame(_encode(said), event=f"exception:{kind}")]
+
+    def _block_end(self, event: BlockEnd) -> list[Frame]:
+        """Redacted reasoning is written if it is Bedrock's: that of others is none here."""
+        data, self._redacted = self._redacted, ""
+        if not data or event.dialect != DIALECT:
+            return self._close()
+        thought = {"reasoningContent": {"redactedContent": data}}
+        return [*self._close(), *self._grow("reasoning", thought), *self._close()]
 
     def _close(self) -> list[Frame]:
         if not self._open:
@@ -81,9 +90,7 @@ class ConverseWriter(SequentialWriter):
 
     def _reasoning(self, event: ReasoningDelta) -> list[Frame]:
         """A signature seals its block."""
-        if event.encrypted and not event.text:
-            thought = {"reasoningContent": {"redactedContent": event.encrypted}}
-            return [*self._close(), *self._grow("reasoning", thought), *self._close()]
+        self._redacted = event.encrypted
         frames: list[Frame] = []
         if event.text:
             frames += self._grow("reasoning", {"reasoningContent": {"text": event.text}})

@@ -191,7 +191,7 @@ class ResponsesReader(BaseReader):
         else:
             self._whole_item(opened, item, out)
         if item.type == "reasoning" and item.encrypted_content:
-            out.append(ReasoningDelta("", signature=item.encrypted_content))
+            out.append(ReasoningDelta("", encrypted=item.encrypted_content))
         self._close(index, native, out)
 
     def _close(self, index: int, native: str, out: list[Event]) -> None:

@@ -11,6 +11,8 @@ from msgspec import Raw
 
 from unbroken.errors import ProviderError
 from unbroken.events import (
+    BlockEnd,
+    BlockStart,
     ChoiceEnd,
     Citation,
     FinishReason,
@@ -24,8 +26,10 @@ from unbroken.events import (
     ToolCallStart,
     Usage,
 )
+from unbroken.parts import MESSAGES, RESPONSES, Reasoning
 from unbroken.wire.codec import Frame, TableWriter
 from unbroken.wire.openai_chat.vocabulary import error_body
+from unbroken.wire.signed import pack
 
 _encode = msgspec.json.Encoder().encode
 
@@ -89,8 +93,13 @@ class ResponsesWriter(TableWriter):
         self._part: dict[str, Any] | None = None  # the part of it that grows
         self._calls: dict[int, int] = {}  # our number to its place
         self._finish: FinishReason = "stop"
+        self._thought = ("", "", "")  # open reasoning: its text, its signature, what is encrypted
+        self._marked: int | None = None  # the latest BlockStart of a call
+        self._call_blocks: dict[int, int] = {}  # the number of its block to that of a call
         self._write = {
             MessageStart: self._start,
+            BlockStart: self._block_start,
+            BlockEnd: self._block_end,
             TextDelta: lambda e: self._say("output_text", "text", e.text),
             RefusalDelta: lambda e: self._say("refusal", "refusal", e.text),
             ReasoningDelta: self._reasoning,
@@ -152,7 +161,26 @@ class ResponsesWriter(TableWriter):
         name = f"{_PREFIX[kind]}_{self._id}_{self._open}"
         return [*frames, self._item({"id": name, "type": kind, "status": "in_progress", **fields})]
 
+    def _block_start(self, event: BlockStart) -> list[Frame]:
+        self._marked = event.index if event.kind == "tool_call" else None
+        return self._close()
+
+    def _block_end(self, event: BlockEnd) -> list[Frame]:
+        """A call is done; reasoning gets what proves it to its provider."""
+        call = self._call_blocks.pop(event.index, None)
+        if call is not None:
+            return self._call_done(call)
+        _, signature, encrypted = self._thought
+        if self._open >= 0 and self._items[self._open]["type"] == "reasoning":
+            if event.dialect == MESSAGES and (signature or encrypted):
+                sealed = pack(Reasoning(*self._thought, MESSAGES))
+                self._items[self._open]["encrypted_content"] = sealed
+            elif event.dialect == RESPONSES and encrypted:
+                self._items[self._open]["encrypted_content"] = encrypted
+        return self._close()
+
     def _close(self) -> list[Frame]:
+        self._thought = ("", "", "")
         if self._open < 0:
             return []
         frames = [*self._close_part(), self._done(self._open)]
@@ -213,8 +241,11 @@ class ResponsesWriter(TableWriter):
     def _reasoning(self, event: ReasoningDelta) -> list[Frame]:
         frames = self._opened("reasoning", {"summary": []})
         item = self._items[self._open]
-        if event.signature:
-            item["encrypted_content"] = event.signature
+        self._thought = (
+            self._thought[0] + event.text,
+            event.signature or self._thought[1],
+            event.encrypted or self._thought[2],
+        )
         if not event.text:
             return frames
         at = {"item_id": item["id"], "output_index": self._open, "summary_index": 0}
@@ -229,22 +260,29 @@ class ResponsesWriter(TableWriter):
     def _call(self, event: ToolCallStart) -> list[Frame]:
         frames = self._close()
         at = self._calls[event.index] = len(self._items)
-        call = {"call_id": event.id, "name": event.name, "arguments": ""}
-        item = {"id": f"fc_{self._id}_{at}", "type": "function_call", "status": "in_progress"}
-        return [*frames, self._item({**item, **call})]
+        if self._marked is not None:
+            self._call_blocks[self._marked], self._marked = event.index, None
+        prefix, kind, field = _CUSTOM if event.custom else _FUNCTION
+        item = {"id": f"{prefix}_{self._id}_{at}", "type": kind, "status": "in_progress"}
+        return [*frames, self._item({**item, "call_id": event.id, "name": event.name, field: ""})]
 
     def _arguments(self, event: ToolCallDelta) -> list[Frame]:
         at = self._calls[event.index]
-        self._items[at]["arguments"] += event.arguments
-        name = self._items[at]["id"]
-        return [
-            self._frame(
-                "response.function_call_arguments.delta",
-                item_id=name,
-                output_index=at,
-                delta=event.arguments,
-            )
-        ]
+        item = self._items[at]
+        field = "arguments" if item["type"] == "function_call" else "input"
+        item[field] += event.arguments
+        place = {"item_id": item["id"], "output_index": at}
+        return [self._frame(f"response.{_GROWS[field]}.delta", **place, delta=event.arguments)]
+
+    def _call_done(self, call: int) -> list[Frame]:
+        at = self._calls[call]
+        item = self._items[at]
+        if item["status"] == "completed":
+            return []
+        field = "arguments" if item["type"] == "function_call" else "input"
+        place = {"item_id": item["id"], "output_index": at, field: item[field]}
+        done = self._frame(f"response.{_GROWS[field]}.done", **place, name=item["name"])
+        return [done, self._done(at)]
 
     def _other(self, event: OtherEvent) -> list[Frame]:
         """An item of a kind that we have no word for passes as it came."""
@@ -264,12 +302,7 @@ class ResponsesWriter(TableWriter):
     def _choice_end(self, event: ChoiceEnd) -> list[Frame]:
         self._finish = event.finish_reason
         frames = self._close()
-        for at in self._calls.values():
-            item = self._items[at]
-            said = {"item_id": item["id"], "output_index": at, "arguments": item["arguments"]}
-            done = self._frame("response.function_call_arguments.done", **said, name=item["name"])
-            frames += [done, self._done(at)]
-        return frames
+        return [*frames, *(frame for call in self._calls for frame in self._call_done(call))]
 
     def _end(self, event: MessageEnd) -> list[Frame]:
         cut = INCOMPLETE.get(self._finish)
@@ -279,4 +312,7 @@ class ResponsesWriter(TableWriter):
         return [self._frame(f"response.{answer['status']}", response=answer)]
 
 
+_FUNCTION = ("fc", "function_call", "arguments")
+_CUSTOM = ("ctc", "custom_tool_call", "input")
+_GROWS = {"arguments": "function_call_arguments", "input": "custom_tool_call_input"}
 _PREFIX = {"message": "msg", "reasoning": "rs"}

@@ -44,8 +44,10 @@ from unbroken.stores.redis.scripts.log import (
     CREATE,
     HEAD,
     INFO,
+    LABELS,
     READ,
     REMOVE,
+    ROWS,
 )
 from unbroken.stores.redis.scripts.lua import Script
 from unbroken.stores.redis.scripts.processes import (
@@ -81,6 +83,7 @@ __all__ = [
     "GET",
     "HEAD",
     "INFO",
+    "LABELS",
     "LIST",
     "LOCK",
     "OLD",
@@ -91,6 +94,7 @@ __all__ = [
     "RELEASE",
     "REMOVE",
     "RETIRE",
+    "ROWS",
     "SETTLED",
     "STOPS",
     "UNCLAIM",

@@ -134,6 +134,31 @@ return {'ok', f}
 """
 )
 
+# KEYS (h, m)...
+ROWS = script(
+    """
+local rows = {}
+for i = 1, #KEYS, 2 do
+  local f = known(KEYS[i], KEYS[i + 1])
+  rows[#rows + 1] = f[1] and f or {}
+end
+return {'ok', rows}
+"""
+)
+
+# KEYS (h, m)...; what a search compares: what was given at the creation, and whether it is closed
+LABELS = script(
+    """
+local rows = {}
+for i = 1, #KEYS, 2 do
+  local f = redis.call('HMGET', KEYS[i], 'ml', 'state')
+  local meta = f[1] and string.sub(redis.call('GET', KEYS[i + 1]) or '', 1, f[1]) or ''
+  rows[#rows + 1] = (f[2] and '1' or '0') .. meta
+end
+return {'ok', rows}
+"""
+)
+
 # KEYS h stops; ARGV id
 CANCEL = script(
     """

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unbroken.engine.seam import Continued, Replayed
+from unbroken.engine.stitch import ContinuationFilter, ReplayFilter
 from unbroken.events import (
     ChoiceEnd,
     Citation,
@@ -33,7 +33,7 @@ def said(events):
 
 def sifted(seam, events):
     """Event by event, as the worst of networks would bring them, until it is told to stop."""
-    return [new for event in events if not seam.diverged for new in seam.sift([event])]
+    return [new for event in events if not seam.diverged for new in seam.filter([event])]
 
 
 END = [ChoiceEnd("stop"), MessageEnd("stop")]
@@ -42,7 +42,7 @@ places = st.lists(st.integers(0, 80), max_size=12)
 
 @given(prose, st.integers(1, 60), places)
 def test_a_continuation_is_passed_on_as_it_is(text, at, pieces):
-    rest = sifted(Continued(text[:at], text[:at], {}, {}), [*cut(text[at:], pieces), *END])
+    rest = sifted(ContinuationFilter(text[:at], text[:at], {}, {}), [*cut(text[at:], pieces), *END])
 
     assert text[:at] + said(rest) == text
     assert rest[-2:] == END
@@ -53,15 +53,15 @@ def test_what_a_provider_refuses_at_the_end_is_not_said_twice(text, at, pieces):
     told = text[:at] + " " * (not text[:at].endswith(" "))
     sent = told.rstrip()
     goes_on = text[at:].lstrip()
-    with_space = sifted(Continued(told, sent, {}, {}), [*cut(" " + goes_on, pieces), *END])
-    without = sifted(Continued(told, sent, {}, {}), [*cut(goes_on, pieces), *END])
+    with_space = sifted(ContinuationFilter(told, sent, {}, {}), [*cut(" " + goes_on, pieces), *END])
+    without = sifted(ContinuationFilter(told, sent, {}, {}), [*cut(goes_on, pieces), *END])
 
     assert told + said(with_space) == told + said(without) == told + goes_on
 
 
 @given(prose, st.integers(8, 60), places)
 def test_an_answer_said_again_from_its_beginning_is_heard_once(text, at, pieces):
-    rest = sifted(Continued(text[:at], text[:at], {}, {}), [*cut(text, pieces), *END])
+    rest = sifted(ContinuationFilter(text[:at], text[:at], {}, {}), [*cut(text, pieces), *END])
 
     assert text[:at] + said(rest) == text
 
@@ -71,14 +71,16 @@ def test_a_provider_known_to_echo_is_heard_once_however_little_came(text, at, sp
     sent = text[:at].rstrip()
     told = sent + space
     again = sent + " " + text[at:].lstrip()
-    rest = sifted(Continued(told, sent, {}, {}, echoes=True), [*cut(again, pieces), *END])
+    rest = sifted(ContinuationFilter(told, sent, {}, {}, echoes=True), [*cut(again, pieces), *END])
 
     assert told + said(rest) == again
 
 
 @given(prose, st.integers(30, 60), st.integers(16, 28), places)
 def test_words_said_again_at_the_seam_are_heard_once(text, at, again, pieces):
-    rest = sifted(Continued(text[:at], text[:at], {}, {}), [*cut(text[at - again :], pieces), *END])
+    rest = sifted(
+        ContinuationFilter(text[:at], text[:at], {}, {}), [*cut(text[at - again :], pieces), *END]
+    )
     overlap = text[at - again : at]
     expected = text if len(overlap.split()) >= 3 else text[:at] + text[at - again :]
 
@@ -89,13 +91,13 @@ def test_words_said_again_at_the_seam_are_heard_once(text, at, again, pieces):
 def test_a_pattern_is_not_taken_for_a_repetition(piece, before, after):
     told, rest = piece * before, piece * after
 
-    assert said(sifted(Continued(told, told, {}, {}), [TextDelta(rest), *END])) == rest
+    assert said(sifted(ContinuationFilter(told, told, {}, {}), [TextDelta(rest), *END])) == rest
 
 
 def test_a_new_answer_instead_of_the_rest_is_told():
     told = "The handshake has three steps, and each of them matters. First"
     other = "The handshake has three steps, and each of them is cheap. One"
-    seam = Continued(told, told, {}, {})
+    seam = ContinuationFilter(told, told, {}, {})
 
     assert sifted(seam, [TextDelta(other), *END]) == []
     assert "another answer" in seam.diverged
@@ -105,13 +107,14 @@ def test_code_points_that_were_cut_in_two_meet_again():
     told, rest = "caf e\u0301 and \U0001f469\u200d", "\U0001f4bb done"
 
     assert (
-        told + said(sifted(Continued(told, told, {}, {}), [TextDelta(rest), *END])) == told + rest
+        told + said(sifted(ContinuationFilter(told, told, {}, {}), [TextDelta(rest), *END]))
+        == told + rest
     )
 
 
 @given(prose, st.integers(0, 60), places)
 def test_a_replay_delivers_only_the_rest(text, at, pieces):
-    seam = Replayed({("text", 0, 0): text[:at]}, {})
+    seam = ReplayFilter({("text", 0, 0): text[:at]}, {})
     rest = sifted(seam, [MessageStart("2"), *cut(text, pieces), *END])
 
     assert text[:at] + said(rest) == text
@@ -121,7 +124,7 @@ def test_a_replay_delivers_only_the_rest(text, at, pieces):
 
 @given(prose, prose, st.integers(1, 60), places)
 def test_a_replay_that_differs_delivers_nothing_wrong(text, other, at, pieces):
-    seam = Replayed({("text", 0, 0): text[:at]}, {})
+    seam = ReplayFilter({("text", 0, 0): text[:at]}, {})
     rest = sifted(seam, [*cut(other, pieces), *END])
 
     assert bool(seam.diverged) == (not other.startswith(text[:at]))
@@ -129,7 +132,7 @@ def test_a_replay_that_differs_delivers_nothing_wrong(text, other, at, pieces):
 
 
 def test_a_shorter_second_answer_is_told():
-    seam = Replayed({("text", 0, 0): "one two"}, {})
+    seam = ReplayFilter({("text", 0, 0): "one two"}, {})
 
     assert sifted(seam, [TextDelta("one"), *END]) == []
     assert "shorter" in seam.diverged
@@ -138,7 +141,9 @@ def test_a_shorter_second_answer_is_told():
 CALL, ARGUMENTS = ("call", 0, 0), '{"city": "Paris", "unit": "C"}'
 
 
-@pytest.mark.parametrize("make", [Replayed, lambda texts, names: Continued("", "", texts, names)])
+@pytest.mark.parametrize(
+    "make", [ReplayFilter, lambda texts, names: ContinuationFilter("", "", texts, names)]
+)
 @given(at=st.integers(0, len(ARGUMENTS)), step=st.integers(1, 9))
 def test_arguments_come_from_one_attempt_and_are_heard_once(make, at, step):
     seam = make({CALL: ARGUMENTS[:at]}, {CALL: "weather"})
@@ -155,7 +160,7 @@ def test_arguments_come_from_one_attempt_and_are_heard_once(make, at, step):
     ("name", "arguments"), [("weather", '{"city": "Rome"}'), ("time", ARGUMENTS)]
 )
 def test_another_call_is_never_glued_to_the_first(name, arguments):
-    seam = Replayed({CALL: '{"city": "Par'}, {CALL: "weather"})
+    seam = ReplayFilter({CALL: '{"city": "Par'}, {CALL: "weather"})
     rest = sifted(seam, [ToolCallStart(0, "b", name), ToolCallDelta(0, arguments)])
 
     assert rest == []
@@ -163,7 +168,7 @@ def test_another_call_is_never_glued_to_the_first(name, arguments):
 
 
 def test_a_second_run_of_reasoning_and_known_citations_are_dropped():
-    seam = Replayed({("text", 0, 0): "a"}, {}).skip_asides(1, {})
+    seam = ReplayFilter({("text", 0, 0): "a"}, {}).skip_asides(1, {})
     events = [ReasoningDelta("hm"), TextDelta("ab"), Citation("1"), Citation("2")]
 
     assert sifted(seam, events) == [TextDelta("b"), Citation("2")]

@@ -3,81 +3,83 @@
 import pytest
 
 from unbroken import Client
-from unbroken.engine.health import Circuit, Gate, Health, Limits
+from unbroken.engine.circuit import CircuitBreaker
+from unbroken.engine.guards import GuardRegistry
+from unbroken.engine.limits import Limits, RateLimiter
 from unbroken.errors import BadRequest, ConnectFailed, Overloaded, RateLimited, TimedOut
 from unbroken.simulator.scenario import Scenario
 from unbroken.simulator.transport import SimulatorTransport
 
 
 def test_a_circuit_opens_after_three_failures_in_a_row():
-    circuit = Circuit()
+    circuit = CircuitBreaker()
     for _ in range(2):
-        circuit.failed(Overloaded(status=503), 10.0)
-    assert circuit.ready(10.0)
-    circuit.failed(Overloaded(status=503), 10.0)
+        circuit.on_failure(Overloaded(status=503), 10.0)
+    assert circuit.allows(10.0)
+    circuit.on_failure(Overloaded(status=503), 10.0)
 
-    assert not circuit.ready(11.9)
-    assert circuit.ready(12.0)
+    assert not circuit.allows(11.9)
+    assert circuit.allows(12.0)
 
 
 @pytest.mark.parametrize("error", [TimedOut(phase="first_event"), ConnectFailed()])
 def test_silence_and_a_closed_door_open_it_at_once(error):
-    circuit = Circuit()
-    circuit.failed(error, 0.0)
+    circuit = CircuitBreaker()
+    circuit.on_failure(error, 0.0)
 
-    assert not circuit.ready(1.9)
+    assert not circuit.allows(1.9)
 
 
 @pytest.mark.parametrize("error", [BadRequest(status=400), RateLimited(status=429)])
 def test_what_is_no_failure_of_the_provider_leaves_it_closed(error):
-    circuit = Circuit()
+    circuit = CircuitBreaker()
     for _ in range(9):
-        circuit.failed(error, 0.0)
+        circuit.on_failure(error, 0.0)
 
-    assert circuit.ready(0.0)
+    assert circuit.allows(0.0)
 
 
 def test_one_probe_at_a_time_and_each_that_fails_waits_longer():
-    circuit, now, pauses = Circuit(), 0.0, []
-    circuit.failed(TimedOut(), now)
+    circuit, now, pauses = CircuitBreaker(), 0.0, []
+    circuit.on_failure(TimedOut(), now)
     for _ in range(5):
         begin = now
-        while not circuit.ready(now):
+        while not circuit.allows(now):
             now += 0.5
         pauses.append(now - begin)
-        circuit.enter()
-        assert not circuit.ready(now)  # somebody is probing
-        circuit.failed(TimedOut(), now)
+        circuit.on_start()
+        assert not circuit.allows(now)  # somebody is probing
+        circuit.on_failure(TimedOut(), now)
 
     assert pauses == [2.0, 4.0, 8.0, 10.0, 10.0]
 
 
 def test_a_probe_that_works_closes_it_and_one_that_is_left_frees_it():
-    circuit = Circuit()
-    circuit.failed(TimedOut(), 0.0)
-    circuit.enter()
-    circuit.left()
-    assert circuit.ready(5.0)
-    circuit.enter()
-    circuit.worked()
+    circuit = CircuitBreaker()
+    circuit.on_failure(TimedOut(), 0.0)
+    circuit.on_start()
+    circuit.on_cancel()
+    assert circuit.allows(5.0)
+    circuit.on_start()
+    circuit.on_success()
 
-    assert circuit.ready(5.0)
-    circuit.failed(Overloaded(status=503), 5.0)
-    assert circuit.ready(5.0)  # the count begins anew
+    assert circuit.allows(5.0)
+    circuit.on_failure(Overloaded(status=503), 5.0)
+    assert circuit.allows(5.0)  # the count begins anew
 
 
 def test_requests_a_minute_are_waited_for():
-    gate = Gate(Limits(rpm=60))
-    waits = [gate.enter(100.0, 0) for _ in range(10)]
+    limiter = RateLimiter(Limits(rpm=60))
+    waits = [limiter.acquire(100.0, 0) for _ in range(10)]
 
     assert waits[:6] == [0] * 6
     assert waits[6:] == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_no_minute_sees_much_more_than_the_limit():
-    gate, now, sent = Gate(Limits(rpm=60)), 0.0, []
+    limiter, now, sent = RateLimiter(Limits(rpm=60)), 0.0, []
     for _ in range(200):
-        now += gate.enter(now, 0)
+        now += limiter.acquire(now, 0)
         sent.append(now)
     counts = [sum(begin <= at < begin + 60 for at in sent) for begin in sent]
 
@@ -85,23 +87,25 @@ def test_no_minute_sees_much_more_than_the_limit():
 
 
 def test_tokens_a_minute_are_waited_for_and_what_was_not_used_is_given_back():
-    gate = Gate(Limits(tpm=6000))
-    assert gate.enter(0.0, 600) == 0
-    assert gate.enter(0.0, 100) == pytest.approx(1.0)
-    gate.used(600, 100)
+    limiter = RateLimiter(Limits(tpm=6000))
+    assert limiter.acquire(0.0, 600) == 0
+    assert limiter.acquire(0.0, 100) == pytest.approx(1.0)
+    limiter.settle(600, 100)
 
-    assert gate.enter(0.0, 100) == 0
+    assert limiter.acquire(0.0, 100) == 0
 
 
 def test_headers_are_believed():
-    gate = Gate()
-    gate.learn({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}, 10)
-    assert gate.wait(10) == 60.0  # as long as is believed
-    other = Gate()
-    other.learn({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, 10)
-    other.learn({"x-ratelimit-remaining-requests": "9", "x-ratelimit-reset-requests": "1h"}, 10)
+    limiter = RateLimiter()
+    limiter.update(
+        {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}, 10
+    )
+    assert limiter.wait(10, 0) == 60.0  # as long as is believed
+    other = RateLimiter()
+    other.update({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, 10)
+    other.update({"x-ratelimit-remaining-requests": "9", "x-ratelimit-reset-requests": "1h"}, 10)
 
-    assert other.wait(10) == pytest.approx(0.12)
+    assert other.wait(10, 0) == pytest.approx(0.12)
 
 
 DATE = "Sat, 21 Nov 2026 10:00:00 GMT"
@@ -112,11 +116,11 @@ DATE = "Sat, 21 Nov 2026 10:00:00 GMT"
     [("2026-11-21T10:00:07Z", 7.0), ("2026-11-21T09:00:00Z", 0.0), ("soon", 0.0), ("", 0.0)],
 )
 def test_a_moment_is_measured_against_the_answers_own_date(reset, seconds):
-    gate = Gate()
+    limiter = RateLimiter()
     name = "anthropic-ratelimit-output-tokens"
-    gate.learn({f"{name}-remaining": "0", f"{name}-reset": reset, "date": DATE}, 10)
+    limiter.update({f"{name}-remaining": "0", f"{name}-reset": reset, "date": DATE}, 10)
 
-    assert gate.wait(10) == seconds
+    assert limiter.wait(10, 0) == seconds
 
 
 @pytest.mark.parametrize("bad", [{"rpm": 0}, {"tpm": -1}])
@@ -138,8 +142,8 @@ def test_calls_of_one_client_share_a_limit_and_others_do_not():
 
 
 def test_names_that_nobody_asks_again_are_forgotten():
-    health = Health({})
-    made = [health.of("sim", "", "", f"made-up-{number}")[1] for number in range(5000)]
+    guards = GuardRegistry({})
+    made = [guards.of("sim", "", "", f"made-up-{number}")[1] for number in range(5000)]
 
-    assert len(health._circuits) == 1000
-    assert health.of("sim", "", "", "made-up-4000")[1] is made[4000]  # asking forgets nobody
+    assert len(guards._circuits) == 1000
+    assert guards.of("sim", "", "", "made-up-4000")[1] is made[4000]  # asking forgets nobody
