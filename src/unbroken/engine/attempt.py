@@ -34,7 +34,7 @@ class CurrentAttempt:
         self.begin, self.delay = now + delay, delay
         self.tokens = 0.0  # taken from the rate limiter
         self.has_turn = False
-        self.url = ""
+        self.url, self.omitted = "", tuple[str, ...]()
         self.decoder: Decoder | None = None
         self.filter: StitchFilter | None = None
         self.status: int | None = None

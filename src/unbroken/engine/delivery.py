@@ -143,7 +143,7 @@ class Delivery:
             attempts=tuple(self._account.attempts),
             skipped_events=self._account.skipped + self._try.skipped,
             request_id=self._try.request_id,
-            omitted=target.http.omitted,
+            omitted=self._try.omitted,
             dialect=target.provider.codec.dialect.name,
             headers=dict(self._try.headers),
             reads=self._given[4],
@@ -190,7 +190,7 @@ class Delivery:
         first = router.content_timeout(now)
         deadlines = self._clocks.attempt(self._try.begin, now, first)
         http = router.request(self._try, before)
-        self._try.url = http.url
+        self._try.url, self._try.omitted = http.url, http.omitted
         self._notices = router.resumed() or self._notices
         return NextAttempt(http, self._try.delay, deadlines)
 
