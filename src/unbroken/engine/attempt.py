@@ -1,6 +1,7 @@
 """The state of one attempt."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec import Struct
 
@@ -82,6 +83,15 @@ class CurrentAttempt:
             return
         whole = _is_whole(self.headers.get("content-type", ""), asked_to_stream=request.stream)
         self.decoder = self.target.provider.codec.decoder(request, whole=whole)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of a Response that are of this attempt alone."""
+        return {
+            "request_id": self.request_id,
+            "omitted": self.omitted,
+            "dialect": self.target.provider.codec.dialect.name,
+            "headers": dict(self.headers),
+        }
 
     def collect_error(self, data: bytes) -> bool:
         """Take more of an error body; return whether there may be more of it."""

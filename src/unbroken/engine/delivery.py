@@ -142,10 +142,7 @@ class Delivery:
             usage=usage,
             attempts=tuple(self._account.attempts),
             skipped_events=self._account.skipped + self._try.skipped,
-            request_id=self._try.request_id,
-            omitted=self._try.omitted,
-            dialect=target.provider.codec.dialect.name,
-            headers=dict(self._try.headers),
+            **self._try.facts(),
             reads=self._given[4],
             running=None
             if self.is_over
