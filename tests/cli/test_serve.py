@@ -166,7 +166,7 @@ def test_keys_are_kept_where_the_gateway_of_this_folder_keeps_its_answers(unbrok
     [
         (["serve", "--store", "oracle:x"], "there is no store"),
         (["serve", "--store", "http://["], "can't be read: 'http://['"),
-        (["serve", "--port", "70000"], "--port: port=70000 is no port"),
+        (["serve", "--port", "70000"], "--port: port=70000 must be between 1 and 65535"),
         (["keys", "create"], "needs a name"),
         (["serve", "--port", "http"], "--port"),
     ],

@@ -381,7 +381,7 @@ def test_an_instruction_that_is_not_known_is_refused(tmp_path):
 
 
 def test_there_is_time_to_end_in_order():
-    rest = 5  # what readers get after `drain`: server/serving.py
+    rest = 5  # what readers get after `drain`: server/process.py
     drain = int(SERVICES["gateway"]["environment"]["UNBROKEN_DRAIN"])
     pod = KUBERNETES["Deployment"]["spec"]["template"]["spec"]
     env = {one["name"]: one["value"] for one in CONTAINER["env"]}

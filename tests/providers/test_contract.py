@@ -88,6 +88,7 @@ class Lumps:
 
     def eof(self):
         self.held = b""
+        return []
 
 
 GOOD = Provider(

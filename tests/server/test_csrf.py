@@ -13,9 +13,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from unbroken import AsyncClient
+from unbroken.server.auth import Keys, NewKey
 from unbroken.server.csrf import is_loopback
 from unbroken.server.gateway import Gateway
-from unbroken.server.keys import Allowance, Keys
 from unbroken.server.settings import Settings
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores.memory import MemoryStore
@@ -94,7 +94,7 @@ def test_with_leave_for_all_all_reach_it(serve):
 
 def test_behind_keys_the_key_decides(serve):
     store = MemoryStore()
-    key = asyncio.run(Keys(store).create("phone", Allowance()))
+    key = asyncio.run(Keys(store).create(NewKey(name="phone")))
     site = Site(serve(gateway(store)), None)
 
     assert asked(site, origin=EVIL) == 401

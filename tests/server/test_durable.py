@@ -126,7 +126,7 @@ def test_who_is_not_signed_in_gets_nothing(site, path):
     status, said = site.refused(path, user="")
 
     assert status == 401
-    assert json.loads(said)["error"]["message"] == "who asks is not signed in"
+    assert json.loads(said)["error"]["message"] == "Not authenticated."
     assert site.upstream.log == []
 
 

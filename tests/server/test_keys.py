@@ -1,8 +1,10 @@
 """Keys, limits, links, the socket, and who may see what."""
 
 import asyncio
+import contextlib
 import json
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,8 +13,8 @@ from test_streams import ASK, SCENARIOS, Site, text
 
 from unbroken import AsyncClient
 from unbroken.errors import AuthenticationFailed, ConfigurationError
+from unbroken.server.auth import EVERYBODY, OWNER, KeyLimits, Keys, NewKey
 from unbroken.server.gateway import Gateway
-from unbroken.server.keys import EVERYBODY, OWNER, Allowance, Keys
 from unbroken.server.settings import Settings
 from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores import registry
@@ -44,7 +46,7 @@ def make(store_url):
     def key(name, **allowance):
         async def made():
             async with registry.open(store_url) as store:
-                return await Keys(store).create(name, Allowance(**allowance))
+                return await Keys(store).create(NewKey(name=name, limits=KeyLimits(**allowance)))
 
         return asyncio.run(made())
 
@@ -211,7 +213,7 @@ def test_concurrent_repeats_of_a_refused_key_are_all_refused(make, site):
 @pytest.mark.parametrize("name", ["", " ", "x\ny", "\x1b[31mred", "x" * 65])
 def test_a_key_has_a_name_that_can_be_shown(name):
     async def live():
-        await Keys(MemoryStore()).create(name, Allowance())
+        await Keys(MemoryStore()).create(NewKey(name=name))
 
     with pytest.raises(ConfigurationError, match="name"):
         asyncio.run(live())
@@ -223,37 +225,37 @@ def test_the_last_key_that_is_revoked_opens_nothing():
     async def live():
         store = MemoryStore()
         keys = Keys(store)
-        assert await keys.caller("") == EVERYBODY
-        key = await keys.create("one", Allowance())
+        assert await keys.principal("") == EVERYBODY
+        key = await keys.create(NewKey(name="one"))
         await keys.revoke("one")
         await store.prune(age=0)
         assert await Keys(store).all() == []
         for shown in ("", key):
             with pytest.raises(AuthenticationFailed):
-                await Keys(store).caller(shown)
+                await Keys(store).principal(shown)
 
     asyncio.run(live())
 
 
 def test_where_a_key_is_needed_a_store_that_knows_none_opens_nothing():
     keys = Keys(MemoryStore())
-    keys.needed = True
+    keys.required = True
 
     with pytest.raises(AuthenticationFailed):
-        asyncio.run(keys.caller(""))
+        asyncio.run(keys.principal(""))
 
 
 def test_any_number_of_keys_is_known_by_name():
     async def live():
         store = MemoryStore()
         keys = Keys(store)
-        await keys.create("first", Allowance())
+        await keys.create(NewKey(name="first"))
         for number in range(600):
             new = NewStream(f"key_{number}", owner=OWNER, labels={"name": f"n{number}"})
             await store.create(new)
         assert len(await keys.all()) == 601
         with pytest.raises(ConfigurationError, match="already"):
-            await keys.create("first", Allowance())
+            await keys.create(NewKey(name="first"))
         await keys.revoke("first")
         assert len(await keys.all()) == 600
 
@@ -264,15 +266,15 @@ def test_keys_are_stored_hashed_listed_and_revoked(store_url, tmp_path):
     async def live():
         async with registry.open(store_url) as store:
             keys = Keys(store)
-            key = await keys.create("one", Allowance(tokens=5))
+            key = await keys.create(NewKey(name="one", limits=KeyLimits(tokens=5)))
             with pytest.raises(ConfigurationError, match="already"):
-                await keys.create("one", Allowance())
-            caller = await keys.caller(key)
+                await keys.create(NewKey(name="one"))
+            caller = await keys.principal(key)
             await keys.revoke("one")
             assert await keys.all() == []
-            assert caller.allowance == Allowance(tokens=5)
+            assert caller.limits == KeyLimits(tokens=5)
             with pytest.raises(AuthenticationFailed):
-                await Keys(store).caller(key)
+                await Keys(store).principal(key)
             with pytest.raises(ConfigurationError, match="no key named"):
                 await keys.revoke("one")
             return key
@@ -369,3 +371,49 @@ def test_what_is_wrong_is_told_and_the_socket_stays(talk, message):
     talk.say(type="start", ref="a", request={"model": "sim/quick", **ASK})
 
     assert talk.until("end")[-1]["state"] == "complete"
+
+
+def test_one_key_has_a_share_of_the_open_answers_and_readers(serve, make, store_url):
+    transport = AsyncSimulatorTransport(SCENARIOS, real_time=True)
+    client = AsyncClient(api_key="k", transport=transport)
+    settings = Settings(simulator="open", max_streams_per_key=2, max_followers_per_key=3)
+    gateway = Gateway(registry.open(store_url), client=client, settings=settings)
+    site, one, two = Site(serve(gateway), transport), make("one"), make("two")
+    body = {"model": "sim/endless", **ASK}
+    begun = [site.json("POST", "/v1/streams", body, **bearer(one)) for _ in range(3)]
+    other = site.json("POST", "/v1/streams", body, **bearer(two))
+    path = f"/v1/streams/{begun[0][1]['id']}"
+    event_stream = {**bearer(one), "accept": "text/event-stream"}
+    with contextlib.ExitStack() as readers:
+        for _ in range(3):
+            asked = urllib.request.Request(site.url + path, headers=event_stream)
+            readers.enter_context(urllib.request.urlopen(asked, timeout=20))
+        refused = site.json("GET", path, **event_stream)
+    until(lambda: site.call("GET", f"{path}?wait=1", **bearer(one))[0], (200).__eq__)
+
+    assert [status for status, _ in begun] == [201, 201, 429]
+    assert begun[2][1]["error"]["code"] == "too_many_streams"
+    assert other[0] == 201
+    assert refused[0] == 429
+    for stream in (begun[0], begun[1], other):
+        site.json("DELETE", f"/v1/streams/{stream[1]['id']}", **bearer(one))
+
+
+class Counting(MemoryStore):
+    searches = 0
+
+    async def find(self, *arguments):
+        self.searches += 1
+        return await super().find(*arguments)
+
+
+def test_that_there_was_a_key_is_asked_once():
+    async def story():
+        keys = Keys(store := Counting())
+        key = await keys.create(NewKey(name="phone"))
+        store.searches = 0
+        for _ in range(20):
+            await keys.principal(key)
+        return store.searches
+
+    assert asyncio.run(story()) == 1

@@ -176,7 +176,7 @@ def test_a_large_body_has_no_large_head(process):
         ({"UNBROKEN_ON_DISCONNECT": "wait"}, "UNBROKEN_ON_DISCONNECT: Invalid"),
         ({"UNBROKEN_DRAIN": "inf"}, "UNBROKEN_DRAIN: drain=inf"),
         ({"UNBROKEN_GRACE": "nan"}, "UNBROKEN_GRACE: grace=nan"),
-        ({"UNBROKEN_MODELS": ","}, "UNBROKEN_MODELS: ',' names nothing"),
+        ({"UNBROKEN_MODELS": ","}, "UNBROKEN_MODELS: ',' is an empty list"),
         ({"UNBROKEN_MODELS": "sim/demo,nope/x"}, "UNBROKEN_MODELS: there is no provider 'nope'"),
     ],
 )

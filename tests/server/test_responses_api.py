@@ -62,3 +62,12 @@ def test_what_fails_says_so(responses):
         responses.retrieve("ans_none")
     with pytest.raises(openai.NotFoundError):
         responses.create(model="nobody/x", input="x")
+
+
+@pytest.mark.parametrize("model", ["sim/quick", "sim/endless"])
+def test_a_deleted_response_is_gone_whether_it_had_ended_or_not(responses, model):
+    made = responses.create(model=model, input="cats", background=True)
+    responses.delete(made.id)
+
+    with pytest.raises(openai.NotFoundError):
+        responses.retrieve(made.id)

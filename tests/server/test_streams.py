@@ -318,3 +318,27 @@ def test_an_answer_that_is_deleted_under_its_reader_ends_for_it(serve):
 
     assert frames[-1].event == "end"
     assert (final["state"], final["error"]["type"]) == ("failed", "StreamMissing")
+
+
+def test_an_answer_that_has_ended_is_deleted_with_its_question(site):
+    once = {"idempotency_key": "k1"}
+    body = {"model": "sim/quick", **ASK}
+    stream = site.json("POST", "/v1/streams", body, **once)[1]["id"]
+    assert text(site.follow(stream))
+    token = site.json("POST", f"/v1/streams/{stream}/share")[1]["token"]
+    status, told = site.json("DELETE", f"/v1/streams/{stream}")
+
+    assert (status, told["deleted"]) == (200, True)
+    for method, path in (("GET", ""), ("DELETE", ""), ("GET", f"?token={token}")):
+        assert site.json(method, f"/v1/streams/{stream}{path}")[0] == 404
+    assert site.json("GET", "/v1/streams")[1]["data"] == []
+    assert site.json("POST", "/v1/streams", body, **once)[1]["id"] != stream
+
+
+@pytest.mark.parametrize(
+    "id", ["%00", "..%2f..", "a%20b", "x" * 200, "ans_%ff", "*", "%F0%9F%98%80"]
+)
+def test_what_can_be_no_id_is_not_looked_up(site, id):
+    for method in ("GET", "DELETE"):
+        assert site.call(method, f"/v1/streams/{id}")[0] == 404
+        assert site.call(method, f"/v1/responses/{id}")[0] == 404

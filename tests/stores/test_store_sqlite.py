@@ -393,3 +393,15 @@ def test_a_search_does_not_hold_up_reads(path):
         return info.id, await searches
 
     assert run(path, story) == ("s", [True] * 6)
+
+
+def test_many_records_of_one_call_are_read_in_pieces(path):
+    records = [b"%d" % number for number in range(1000)]
+
+    async def story(store):
+        await store.create(NewStream("s"), records)
+        rows = store._database.execute("SELECT last, length(data) FROM records").fetchall()
+        page = await store.read("s", 500)
+        return [last for last, _ in rows], [record.data for record in page.records]
+
+    assert run(path, story) == ([256, 512, 768, 1000], records[500:])

@@ -359,7 +359,7 @@ def test_our_client_and_boto3_hear_the_same(aws, keyed):
 
 
 @pytest.mark.parametrize(
-    ("model", "how"), [("cut", "replay"), ("us.anthropic.claude-3-cut", "continue")]
+    ("model", "how"), [("cut", "prompt"), ("us.anthropic.claude-3-cut", "continue")]
 )
 def test_a_cut_answer_goes_on(keyed, model, how):
     with keyed.stream(f"bedrock/{model}", "Tell me about cats.") as stream:

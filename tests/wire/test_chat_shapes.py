@@ -50,7 +50,7 @@ def message(finish="stop", **said):
 
 def failed(body, *, streamed):
     """The error that a body is."""
-    decoder = openai_chat.CODEC.decoder(Request(model="m", messages=()), whole=not streamed)
+    decoder = openai_chat.CODEC.decoder(Request(model="m", messages=()))
     decoder.feed(sse(body) if streamed else msgspec.json.encode(body))
     decoder.eof()
     return decoder.error

@@ -130,7 +130,7 @@ def test_a_whole_answer_is_the_same_both_ways(name):
     body = codec.dialect.encode_response(
         Response(id="x", model="m", choices=(choice,), usage=usage, end="complete")
     )
-    decoder = codec.decoder(QUESTION, whole=True)
+    decoder = codec.decoder(QUESTION)
 
     assert decoder.feed(body) == []
     events = decoder.eof()

@@ -48,7 +48,7 @@ def heard(name, body):
 
 
 def heard_whole(name, body):
-    decoder = CODECS[name].decoder(QUESTION, whole=True)
+    decoder = CODECS[name].decoder(QUESTION)
     decoder.feed(body)
     return decoder.eof()
 

@@ -312,7 +312,7 @@ def test_nearly_right_events_raise_nothing_else(name, bodies):
 @calm
 @given(body=st.binary(max_size=80) | NEARLY)
 def test_a_whole_answer_of_garbage_raises_only_what_it_may(name, body):
-    decoder = CODECS[name].decoder(question(), whole=True)
+    decoder = CODECS[name].decoder(question())
     decoder.feed(body)
 
     with contextlib.suppress(RemoteProtocolError):

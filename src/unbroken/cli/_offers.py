@@ -20,7 +20,7 @@ from unbroken.errors import (
 from unbroken.providers import registry
 from unbroken.providers.base import Provider
 from unbroken.transport.base import Deadlines, Transport
-from unbroken.wire.codec import WHOLE_LIMIT
+from unbroken.wire.codec import MAX_BODY
 
 _PATIENCE = 15.0  # seconds for a list that somebody asked for
 _GLANCE = 0.8  # seconds for all local servers together: who listens answers in a few milliseconds
@@ -110,7 +110,7 @@ def _asked(provider: Provider, key: str, base_url: str, seconds: float) -> list[
     body = transport.open(provider.models_request(key, base_url), Deadlines(until, until))
     data = b""
     try:
-        while (piece := body.read(until)) and len(data) < WHOLE_LIMIT:
+        while (piece := body.read(until)) and len(data) < MAX_BODY:
             data += piece
     finally:
         body.close()

@@ -1,12 +1,22 @@
 """The driver for callers that await. Its twin is `_sync.py`: change both, in the same order."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
 from weakref import WeakValueDictionary
 
 from unbroken.client._map import AsyncPrompts, Results, map_async
-from unbroken.client._plan import Models, OneOrEach, Parameters, closed, host, plan, settings
+from unbroken.client._plan import (
+    Models,
+    OneOrEach,
+    Parameters,
+    closed,
+    host,
+    plan,
+    reloaded,
+    settings,
+)
 from unbroken.engine.delivery import Delivery
 from unbroken.engine.limits import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
@@ -219,7 +229,8 @@ class AsyncClient:
         observers: Sequence[Observer] = (),
         transport: AsyncTransport | None = None,
     ) -> None:
-        self._settings = settings(
+        self._options = partial(
+            settings,
             api_key=api_key,
             base_url=base_url,
             timeouts=timeouts,
@@ -228,6 +239,7 @@ class AsyncClient:
             limits=limits,
             observers=observers,
         )
+        self._settings = self._options()
         self.routes = self._settings.routes
         self._given = transport
         self._closed = False
@@ -306,6 +318,15 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def reload(self) -> None:
+        """Read `unbroken.toml`, `.env` and the environment again, for the calls to come.
+
+        What is known of providers, such as rate limits reached and failures, is kept. Raises
+        ConfigurationError, and changes nothing then.
+        """
+        self._settings = reloaded(self._settings, self._options())
+        self.routes = self._settings.routes
 
     def _streaming(
         self, delivery: Delivery, transport: AsyncTransport, watch: Watch

@@ -136,6 +136,12 @@ def settings(  # noqa: PLR0913  # by keyword
     )
 
 
+def reloaded(running: Settings, fresh: Settings) -> Settings:
+    """Return `fresh` with the running rate limiters and circuit breakers, under the new limits."""
+    running.guards.set_limits(fresh.guards.limits)
+    return msgspec.structs.replace(fresh, guards=running.guards)
+
+
 def default_model(env: Mapping[str, str]) -> str:
     """The model when none is named: UNBROKEN_MODEL, a provider with a key, or the simulator."""
     return env.get("UNBROKEN_MODEL") or next(iter(configured(env)), "sim/demo")

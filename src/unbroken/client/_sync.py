@@ -1,12 +1,22 @@
 """The driver for callers that block. Its twin is `_async.py`: change both, in the same order."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
 from weakref import WeakValueDictionary
 
 from unbroken.client._map import Prompts, Results, map_sync
-from unbroken.client._plan import Models, OneOrEach, Parameters, closed, host, plan, settings
+from unbroken.client._plan import (
+    Models,
+    OneOrEach,
+    Parameters,
+    closed,
+    host,
+    plan,
+    reloaded,
+    settings,
+)
 from unbroken.engine.delivery import Delivery
 from unbroken.engine.limits import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
@@ -219,7 +229,8 @@ class Client:
         observers: Sequence[Observer] = (),
         transport: Transport | None = None,
     ) -> None:
-        self._settings = settings(
+        self._options = partial(
+            settings,
             api_key=api_key,
             base_url=base_url,
             timeouts=timeouts,
@@ -228,6 +239,7 @@ class Client:
             limits=limits,
             observers=observers,
         )
+        self._settings = self._options()
         self.routes = self._settings.routes
         self._given = transport
         self._closed = False
@@ -302,6 +314,15 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def reload(self) -> None:
+        """Read `unbroken.toml`, `.env` and the environment again, for the calls to come.
+
+        What is known of providers, such as rate limits reached and failures, is kept. Raises
+        ConfigurationError, and changes nothing then.
+        """
+        self._settings = reloaded(self._settings, self._options())
+        self.routes = self._settings.routes
 
     def _streaming(self, delivery: Delivery, transport: Transport, watch: Watch) -> Stream:
         """A stream that ends when the client is closed. Nobody holds it but the caller."""

@@ -81,8 +81,7 @@ class CurrentAttempt:
         if self._resumed is not None:
             self.decoder = self._resumed.resumed()
             return
-        whole = _is_whole(self.headers.get("content-type", ""), asked_to_stream=request.stream)
-        self.decoder = self.target.provider.codec.decoder(request, whole=whole)
+        self.decoder = self.target.provider.codec.decoder(request)
 
     def facts(self) -> dict[str, Any]:
         """Return the fields of a Response that are of this attempt alone."""
@@ -110,10 +109,3 @@ class CurrentAttempt:
         error = dialect.decode_error(self.status or 500, self.headers, self.error_body)
         error.body, error.dialect = error.body or self.error_body, dialect.name
         return error
-
-
-def _is_whole(content_type: str, *, asked_to_stream: bool) -> bool:
-    """Whether the body is one answer in one piece; some servers ignore `stream`."""
-    if "json" in content_type:
-        return True
-    return not asked_to_stream and "event-stream" not in content_type

@@ -55,10 +55,14 @@ class RateLimiter:
     """Rate limiter for one provider and API key, shared by all calls."""
 
     def __init__(self, limits: Limits | None = None) -> None:
+        self._empty_until = 0.0  # the provider reported that nothing is left until then
+        self.set_limits(limits)
+
+    def set_limits(self, limits: Limits | None) -> None:
+        """Use these limits from now on; None: no limits."""
         limits = limits or Limits()
         self._requests = None if limits.rpm is None else _Bucket(limits.rpm)
         self._tokens = None if limits.tpm is None else _Bucket(limits.tpm)
-        self._empty_until = 0.0  # the provider said that nothing is left until then
 
     @property
     def counts_tokens(self) -> bool:

@@ -204,7 +204,7 @@ def _bytes(provider: Provider, request: Request, scenario: Scenario) -> bytes:
 
 def _heard(provider: Provider, request: Request, body: bytes, size: int = 0) -> list[Event]:
     """The events of a body that comes in pieces of that size."""
-    decoder = provider.codec.decoder(request, whole=not request.stream)
+    decoder = provider.codec.decoder(request)
     pieces = [body[at : at + size] for at in range(0, len(body), size)] if size else [body]
     events = [event for piece in pieces for event in decoder.feed(piece)]
     if not decoder.done:

@@ -8,7 +8,7 @@ own words and may name whatever they like.
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 
 from unbroken.client._plan import configured
 from unbroken.errors import BadRequest, ConfigurationError, NotFound, RateLimited
@@ -97,28 +97,27 @@ def _shown(model: str) -> str:
 
 
 class Shares:
-    """Counts what each owner holds of something at a time. Without keys there is one owner only,
-    which may hold all: bounds of the whole process apply to it.
+    """Counts what each owner has of something at a time. Without keys there is one owner only,
+    which may have all of it: the bounds of the whole process apply.
     """
 
     def __init__(self, what: str, most: int) -> None:
         self._what, self._most = what, most
-        self.held: Counter[str] = Counter()
+        self._held: Counter[str] = Counter()
 
-    def check(self, owner: str, held: int) -> None:
-        """RateLimited (429) if the owner has as much as it may."""
-        if owner and held >= self._most:
-            said = f"this caller is at its limit of {self._most} {self._what}"
+    def check(self, owner: str, others: Callable[[], int] = int) -> None:
+        """RateLimited (429) if the owner has as much as it may; `others` are counted elsewhere."""
+        if owner and self._held[owner] + others() >= self._most:
+            said = f"this key is at its limit of {self._most} {self._what} at a time"
             raise RateLimited(said, status=429, code="too_many_streams", retry_after=1.0)
 
     @contextlib.contextmanager
     def taken(self, owner: str) -> Generator[None, None, None]:
         """Count one more while the block runs."""
-        self.check(owner, self.held[owner])
-        self.held[owner] += 1
+        self._held[owner] += 1
         try:
             yield
         finally:
-            self.held[owner] -= 1
-            if not self.held[owner]:
-                del self.held[owner]
+            self._held[owner] -= 1
+            if not self._held[owner]:
+                del self._held[owner]

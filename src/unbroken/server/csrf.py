@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from unbroken.errors import AuthenticationFailed, PermissionDenied
-from unbroken.server.keys import EVERYBODY, Keys
+from unbroken.server.auth import EVERYBODY, Keys
 from unbroken.wire.openai_chat.dialect import CODEC
 
 WS_FORBIDDEN = 4403
@@ -82,7 +82,7 @@ class CrossOriginGuard:
         if self._keys is None:
             return not headers.get("authorization", "").lower().startswith("bearer ")
         try:
-            return await self._keys.caller("") == EVERYBODY
+            return await self._keys.principal("") == EVERYBODY
         except AuthenticationFailed:
             return False
 

@@ -28,16 +28,22 @@ from unbroken.errors import (
 from unbroken.events import Notice
 from unbroken.messages import Request
 from unbroken.response import Response
-from unbroken.server.gateway import STREAM_HEADER, gateway_of
+from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
 from unbroken.server.log import LOGGER, log_event
 from unbroken.server.records import (
     Failure,
     as_unbroken_error,
+    decode_outcome,
     end_error,
 )
 from unbroken.server.responses import wait_for_disconnect
 from unbroken.server.tail import RecordBatch
-from unbroken.server.travel import error_headers
+from unbroken.server.travel import (
+    ProviderFacts,
+    error_headers,
+    provider_facts,
+    response_headers,
+)
 from unbroken.stores.base import BEGINNING, Created, End
 from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
@@ -111,6 +117,18 @@ def error_response(error: ProviderError, codec: Codec) -> HttpResponse:
     headers |= error_headers(error, codec.dialect.name)
     own = error.body if error.dialect == codec.dialect.name else b""
     return HttpResponse(own or codec.dialect.encode_error(error), error.status or 500, headers)
+
+
+async def provider_headers(server: Gateway, stream: str, codec: Codec) -> dict[str, str]:
+    """What a client of this dialect learns from headers about the provider's answer. Nothing, while
+    another process produces it.
+    """
+    producer = server.answers.producers.get(stream)
+    if producer is not None:
+        return response_headers(provider_facts(producer.response), codec.dialect.name)
+    end = (await server.answers.store.info(stream)).end
+    facts = ProviderFacts() if end is None else decode_outcome(end.final).facts
+    return response_headers(facts, codec.dialect.name)
 
 
 def parse_int(said: str) -> int:
@@ -206,8 +224,9 @@ async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
     if not asked.stream:
         return await _full_response(http, codec, asked, created)
     followed = await wait_first_event(http, created.stream.id)
-    headers = await server.provider_headers(created.stream.id, codec.dialect.name)
-    return server.feed(_encoded(followed, codec, asked, created), created.stream.id, headers)
+    headers = await provider_headers(server, created.stream.id, codec)
+    encoded = _encoded(followed, codec, asked, created)
+    return server.feed(http, encoded, created.stream.id, headers)
 
 
 async def _encoded(
@@ -239,5 +258,5 @@ async def _full_response(
     )
     body = codec.dialect.encode_response(response, int(created.stream.created))
     headers = {STREAM_HEADER: created.stream.id, "content-type": "application/json"}
-    headers |= await gateway_of(http).provider_headers(created.stream.id, codec.dialect.name)
+    headers |= await provider_headers(gateway_of(http), created.stream.id, codec)
     return HttpResponse(body, 200, headers)

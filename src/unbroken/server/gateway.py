@@ -10,10 +10,12 @@ hand over one's own at the end.
 import asyncio
 import importlib
 import pkgutil
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Self
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from functools import partial
+from typing import Any, Self
 
 import msgspec
 from starlette.applications import Starlette
@@ -38,32 +40,33 @@ from unbroken.errors import (
 )
 from unbroken.messages import Request
 from unbroken.metrics import prices
-from unbroken.metrics.answered import Answered, Observer, notify
+from unbroken.metrics.answered import AnswerCompleted, Observer, notify
 from unbroken.metrics.prometheus import Board
-from unbroken.server.admission import Models
+from unbroken.server import revocation
+from unbroken.server.admission import Models, Shares
 from unbroken.server.answers import Answers
+from unbroken.server.auth import KeyLimits, Keys, Principal, user
 from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
-from unbroken.server.keys import Allowance, Caller, Keys, limits_of, user
-from unbroken.server.log import REQUEST_ID, AccessLogMiddleware, log_answer, request_id
+from unbroken.server.log import (
+    REQUEST_ID,
+    AccessLogMiddleware,
+    log_answer,
+    request_id,
+)
+from unbroken.server.maintenance import Background
 from unbroken.server.options import split_options
 from unbroken.server.records import (
     AnswerRequest,
     OnDisconnect,
-    decode_outcome,
     decode_request,
     encode_request,
 )
 from unbroken.server.responses import RAW_SEND, StreamResponse
-from unbroken.server.settings import Settings
-from unbroken.server.travel import (
-    OMITTED_HEADER,
-    ProviderFacts,
-    provider_facts,
-    response_headers,
-    with_headers,
-)
+from unbroken.server.settings import RELOADABLE, Settings
+from unbroken.server.shares import ShareLinks
+from unbroken.server.travel import OMITTED_HEADER, with_headers
 from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
@@ -80,6 +83,9 @@ Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
 
 CHAT, MESSAGES = openai_chat.CODEC.dialect, anthropic_messages.CODEC.dialect
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+"""The id of a stream."""
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
@@ -115,17 +121,18 @@ class Gateway:
         *,
         client: AsyncClient | None = None,
         settings: Settings | None = None,
-        key_limits: Mapping[str, Allowance] | None = None,
+        key_limits: Mapping[str, KeyLimits] | None = None,
         authenticate: Authenticate | None = None,
     ) -> None:
         self.settings = settings or Settings()
         store = registry.open(self.settings.store) if store is None else store
         self.keys, self.board = Keys(store, key_limits), Board()
+        self.shares = ShareLinks(store, self.keys)
         self._observers: list[Observer] = [self.board] if Spans is None else [self.board, Spans()]
         self._authenticate = authenticate
         self.client = client or AsyncClient()
         self.answers = Answers(store, self.client, self._on_finished)
-        self.answers.set_retention(self.settings.keep_days, self.settings.keep_bytes)
+        self.answers.set_retention(self.settings.retention, self.settings.keep_bytes)
         self.admitted = Models(self.settings, self.client.routes, environment())
         self._app = Starlette(
             routes=found_routes(),
@@ -137,8 +144,11 @@ class Gateway:
         keys = self.keys if authenticate is None else None
         self.guard = CrossOriginGuard(self._app, keys, self.settings.cors)
         self._logged = AccessLogMiddleware(self.guard)
+        self._background = Background()
         self._starting = asyncio.Lock()
         self._started = False
+        self._starting_of = Shares("open answers", self.settings.max_streams_per_key)
+        self.followers = Shares("readers", self.settings.max_followers_per_key)
         self._beginning = 0
         self._loading: asyncio.Task[None]
 
@@ -154,14 +164,30 @@ class Gateway:
             if not self._started:
                 await self.answers.__aenter__()
                 self._loading = asyncio.create_task(asyncio.to_thread(prices.load))
+                check = partial(revocation.stop_revoked, self.keys, self.answers)
+                self._background.repeat("revoked_keys", revocation.INTERVAL, check)
                 self._started = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._started:
             self._started = False
+            await self._background.stop()
             await self._loading
             await self.answers.__aexit__()
+
+    def reload(self, settings: Settings, key_limits: Mapping[str, KeyLimits]) -> list[str]:
+        """Use new settings for the requests to come; open answers go on. Return the names of the
+        changed settings that need a restart.
+        """
+        self.client.reload()
+        changed = {name: getattr(settings, name) for name in RELOADABLE}
+        running, self.settings = self.settings, msgspec.structs.replace(self.settings, **changed)
+        self.answers.set_retention(settings.retention, settings.keep_bytes)
+        self.keys.set_limits(key_limits)
+        self.admitted = Models(self.settings, self.client.routes, environment())
+        names = set(settings.__struct_fields__) - set(RELOADABLE)
+        return sorted(name for name in names if getattr(settings, name) != getattr(running, name))
 
     def _middleware(self) -> list[Middleware]:
         """CORS, if other sites' pages may ask."""
@@ -200,6 +226,7 @@ class Gateway:
         caller = await self.caller(http)
         options, request = split_options(request)
         self._check([request.model, *options.fallbacks])
+        self._starting_of.check(caller.owner, partial(self._open_of, caller.owner))
         self.admitted.check_fields(request.native.data if request.native else request.extra)
         asked = AnswerRequest(
             models=[request.model, *options.fallbacks],
@@ -213,10 +240,13 @@ class Gateway:
             background=background,
         )
         once = http.headers.get("idempotency-key", "") if key is None else key
-        charges = request_charges(caller.owner, {"day": limits_of(caller)})
+        charges = request_charges(caller.owner, caller.limits.by_window())
         self._beginning += 1
         try:
-            created = await self.answers.start(asked, caller.owner, once, _labels(asked), charges)
+            with self._starting_of.taken(caller.owner):
+                created = await self.answers.start(
+                    asked, caller.owner, once, _labels(asked), charges
+                )
         except QuotaReached as reached:
             raise quota_error(reached, caller.name) from reached
         finally:
@@ -241,54 +271,63 @@ class Gateway:
             said = f"this gateway is at its limit of {self.settings.max_streams} concurrent streams"
             raise Overloaded(said, status=503, code="too_many_streams", retry_after=1.0)
 
+    def _open_of(self, owner: str) -> int:
+        """The answers of one owner that are produced here."""
+        return sum(one.request.owner == owner for one in self.answers.producers.values())
+
     def feed(
         self,
+        http: HTTPConnection,
         source: AsyncGenerator[bytes, None],
         stream: str,
         headers: Mapping[str, str] | None = None,
     ) -> StreamResponse:
-        """The response that sends what is read of a stream."""
-        shown = {STREAM_HEADER: stream, **(headers or {})}
-        return StreamResponse(source, headers=shown, heartbeat=self.settings.heartbeat)
-
-    async def provider_headers(self, stream: str, dialect: str) -> dict[str, str]:
-        """What a client of `dialect` learns from headers about the provider's answer. Nothing,
-        while another process produces it.
+        """The response that sends what is read of a stream. RateLimited if the caller follows as
+        many as it may.
         """
-        producer = self.answers.producers.get(stream)
-        if producer is not None:
-            return response_headers(provider_facts(producer.response), dialect)
-        end = (await self.answers.store.info(stream)).end
-        facts = ProviderFacts() if end is None else decode_outcome(end.final).facts
-        return response_headers(facts, dialect)
+        owner = reader_of(http)
+        self.followers.check(owner)
+        shown = {STREAM_HEADER: stream, **(headers or {})}
+        counted = partial(self.followers.taken, owner)
+        return _Followed(counted, source, headers=shown, heartbeat=self.settings.heartbeat)
 
     async def owned(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""
-        try:
-            found = await self.answers.store.info(stream)
-        except StreamMissing as missing:
-            raise NotFound(f"there is no stream {stream!r}", status=404) from missing
-        if found.owner != (await self.caller(http)).owner:
-            raise NotFound(f"there is no stream {stream!r}", status=404)
+        owner = (await self.caller(http)).owner
+        found = await self._info(stream)
+        if found is None or found.owner != owner:
+            raise _no_stream(stream)
         return found
+
+    async def _info(self, stream: str) -> StreamInfo | None:
+        """What the store knows of a stream; only texts that can be ids are looked up."""
+        if not _ID.fullmatch(stream):
+            return None
+        with suppress(StreamMissing):
+            return await self.answers.store.info(stream)
+        return None
 
     async def readable(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream that the caller may read: one's own, or one that a link shares."""
         token = http.query_params.get("token", "")
-        if token and await self.keys.shared(token, stream):
-            return await self.answers.store.info(stream)
+        if token and await self.shares.verify(token, stream):
+            if (found := await self._info(stream)) is None:
+                raise _no_stream(stream)
+            return found
         return await self.owned(http, stream)
 
-    async def caller(self, http: HTTPConnection) -> Caller:
+    async def caller(self, http: HTTPConnection) -> Principal:
         """Who asks, as the app says or by the key in `authorization` or `x-api-key`.
         AuthenticationFailed if nobody we know.
         """
         if self._authenticate is not None:
-            return user(await self._authenticate(http))
+            known = user(await self._authenticate(http))
+            http.scope.setdefault("state", {})["owner"] = known.owner
+            return known
         scheme, _, key = http.headers.get("authorization", "").partition(" ")
-        shown = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
-        caller = await self.keys.caller(shown)
-        http.scope.setdefault("state", {})["key"] = caller.name
+        presented = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
+        caller = await self.keys.principal(presented)
+        http.scope.setdefault("state", {}).update(key=caller.name, owner=caller.owner)
         return caller
 
     def models(self) -> list[str]:
@@ -302,7 +341,7 @@ class Gateway:
 
     def _on_finished(self, asked: AnswerRequest, stream: str, result: Result) -> None:
         """Report an answer that this process ended: to the metrics, to traces, to the log."""
-        told = Answered(
+        completed = AnswerCompleted(
             model=asked.models[0],
             state=result.outcome.state,
             reason=result.outcome.reason,
@@ -311,13 +350,42 @@ class Gateway:
             request=asked.request,
             traceparent=asked.traceparent,
         )
-        notify(self._observers, told)
-        log_answer(asked, stream, told, result.outcome, content=self.settings.log_content)
+        notify(self._observers, completed)
+        log_answer(asked, stream, completed, result.outcome, content=self.settings.log_content)
 
     async def request(self, http: HttpRequest, codec: Codec) -> Request:
         """The request in the body; BadRequest (413) if it is too large or too complex."""
         body = await read_body(http.stream(), self.settings.max_body)
         return with_headers(await parse_request(body, codec), http.headers)
+
+
+class _Followed(StreamResponse):
+    """A stream that is counted while it is read."""
+
+    def __init__(
+        self,
+        counted: Callable[[], AbstractContextManager[None]],
+        source: AsyncGenerator[bytes, None],
+        **options: Any,
+    ) -> None:
+        super().__init__(source, **options)
+        self._counted = counted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        with self._counted():
+            await super().__call__(scope, receive, send)
+
+
+def _no_stream(stream: str) -> NotFound:
+    return NotFound(f"there is no stream {stream[:128]!r}", status=404)
+
+
+def reader_of(http: HTTPConnection) -> str:
+    """Whose readers a request counts among: its caller's, or those of a shared link."""
+    token = http.query_params.get("token")
+    owner: str = http.scope.get("state", {}).get("owner", "")
+    return f"share:{token}" if token and not owner else owner
 
 
 def _labels(asked: AnswerRequest) -> dict[str, str]:

@@ -72,6 +72,7 @@ def _request(scope: Scope, id: str, status: int, seconds: float) -> None:
     log_event(
         "request",
         id=id,
+        client=scope["client"][0] if scope.get("client") else "",
         method=scope.get("method", scope["type"]),
         path=scope["path"][:MAX_PATH],
         status=status,

@@ -4,6 +4,7 @@ The operations are data below; a test holds them against the routes that there a
 providers' own dialects are named, not copied: their descriptions are the providers'.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ class Operation(Struct, frozen=True):
     summary: str
     tag: str
     body: str = ""
+    schema: str = "Question"  # of the body
     query: dict[str, str] = {}
     answers: dict[str, str] = field(default_factory=lambda: {"application/json": ""})
     status: int = 200
@@ -51,6 +53,7 @@ OPERATIONS = (
               "Dialects", query={"stream": "true: as a stream",
                                  "starting_after": "the sequence number that was read last"},
               answers=_BOTH),
+    Operation("delete", "/v1/responses/{id}", "Stop a response and delete it", "Dialects"),
     Operation("post", "/v1/responses/{id}/cancel", "Stop a response", "Dialects"),
     Operation("get", "/v1/models", "The names that `model` may have", "Dialects"),
     Operation("get", "/v1/models/{name:path}", "One of these names; 404 for others", "Dialects"),
@@ -68,10 +71,19 @@ OPERATIONS = (
               "Answers", query={"after": "an offset", "wait": "seconds of a long poll",
                                 "token": "of a shared answer"},
               answers={"application/json": "Whole", _SSE: "Events"}),
-    Operation("delete", "/v1/streams/{id}", "Stop an answer, for everybody who follows it",
+    Operation("delete", "/v1/streams/{id}", "Stop an answer; delete one that has ended",
               "Answers", answers={"application/json": "Stream"}),
     Operation("post", "/v1/streams/{id}/share", "A token with which anybody may read this answer",
               "Answers", status=201),
+    Operation("get", "/v1/shares", "One's own share links, the youngest first", "Answers",
+              query={"before": "`next` of the page before"}),
+    Operation("delete", "/v1/shares/{id}", "Revoke a share link", "Answers", status=204,
+              answers={}),
+    Operation("post", "/v1/keys", "Create an API key (administrators)", "Keys",
+              "The key's name, limits and expiry", "NewKey", status=201),
+    Operation("get", "/v1/keys", "Every key, its limits and its usage (administrators)", "Keys"),
+    Operation("delete", "/v1/keys/{name}", "Revoke an API key (administrators)", "Keys",
+              status=204, answers={}),
     Operation("get", "/healthz", "The process lives", "Watching", open=True),
     Operation("get", "/readyz", "It takes questions", "Watching", open=True),
     Operation("get", "/metrics", "Figures for Prometheus", "Watching", open=True,
@@ -124,14 +136,15 @@ def _operation(operation: Operation) -> Json:
         described["requestBody"] = {
             "required": True,
             "description": operation.body,
-            "content": {"application/json": _ref("Question")},
+            "content": {"application/json": _ref(operation.schema)},
         }
     return described | ({"security": []} if operation.open else {})
 
 
 def _parameters(operation: Operation) -> list[Json]:
-    named = {"{id}": ("id", "path", "the answer"), "{name:path}": ("name", "path", "its name")}
-    places = [place for word, place in named.items() if word in operation.path]
+    described = {"id": "its id", "name": "its name"}
+    names = re.findall(r"{(\w+)", operation.path)
+    places = [(name, "path", described[name]) for name in names]
     places += [(name, "query", said) for name, said in operation.query.items()]
     return [
         {
@@ -177,6 +190,27 @@ _OURS: dict[str, Json] = {
             "fallbacks": {"type": "array", "items": _TEXT, "description": "who stands in"},
             "on_disconnect": {"enum": ["keep", "cancel", "grace"]},
             "grace": {"type": "number", "description": "seconds"},
+        },
+    },
+    "NewKey": {
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": False,
+        "properties": {
+            "name": _TEXT,
+            "limits": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "requests": {"type": "integer", "description": "per day (UTC)"},
+                    "tokens": {"type": "integer", "description": "per day"},
+                    "usd": {"type": "number", "description": "USD per day"},
+                    "requests_per_minute": {"type": "integer"},
+                    "tokens_per_minute": {"type": "integer"},
+                },
+            },
+            "admin": {"type": "boolean", "description": "may manage keys"},
+            "expires_in": {"type": "number", "description": "seconds"},
         },
     },
     "Stream": {

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from unbroken.errors import ProviderError, ServerError, UnbrokenError, error_class
 from unbroken.events import Event, Usage
-from unbroken.messages import Native, Request
+from unbroken.messages import Request
 from unbroken.server.travel import ProviderFacts
 from unbroken.server.wording import for_callers
 from unbroken.stores.base import End
@@ -45,26 +45,36 @@ class AnswerRequest(Struct, frozen=True, kw_only=True):
 
     def same(self, other: "AnswerRequest") -> bool:
         """Whether both ask for the same answer; how it is read does not count."""
-        kinds = {ask.request.native and ask.request.native.dialect for ask in (self, other)}
-        both = (_plain(ask.request, native=len(kinds) == 1) for ask in (self, other))
-        return self.models == other.models and next(both) == next(both)
+        if self.models != other.models:
+            return False
+        one, two = self.request, other.request
+        if _dialect_of(one) != _dialect_of(two):  # then only what both dialects express counts
+            one, two = _without_natives(one), _without_natives(two)
+        return _plain(one) == _plain(two)
 
 
-def _plain(request: Request, *, native: bool) -> Request:
-    """The request without what only concerns how its answer is read. Two dialects say the same in
-    different words, so that without `native` only the values count.
-    """
-    kept = request.native if native else None
-    if kept is not None:
-        fields = {name: v for name, v in kept.data.items() if name != "stream_options"}
-        kept = Native(kept.dialect, fields)
-    messages, tools = request.messages, request.tools
-    if not native:
-        messages = tuple(msgspec.structs.replace(m, native=None) for m in messages)
-        tools = tools and tuple(msgspec.structs.replace(tool, native=None) for tool in tools)
+def _plain(request: Request) -> Request:
+    """Return the request without what only decides how its answer is read."""
+    native = request.native
+    if native is not None:
+        data = {name: native.data[name] for name in native.data.keys() - _READING}
+        native = msgspec.structs.replace(native, data=data)
+    return msgspec.structs.replace(request, stream=True, include_usage=True, native=native)
+
+
+def _dialect_of(request: Request) -> str:
+    return "" if request.native is None else request.native.dialect
+
+
+def _without_natives(request: Request) -> Request:
+    messages = tuple(msgspec.structs.replace(m, native=None) for m in request.messages)
+    tools = tuple(msgspec.structs.replace(t, native=None) for t in request.tools or ())
     return msgspec.structs.replace(
-        request, stream=True, include_usage=True, native=kept, messages=messages, tools=tools
+        request, native=None, messages=messages, tools=tools or None, headers={}
     )
+
+
+_READING = frozenset({"stream", "stream_options"})
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):

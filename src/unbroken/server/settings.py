@@ -1,4 +1,4 @@
-"""How a gateway is set up: the `[server]` table of `unbroken.toml`, checked at the start.
+"""Settings of a gateway: the `[server]` table of `unbroken.toml`, validated at the start.
 
     [server]
     host = "0.0.0.0"
@@ -11,8 +11,8 @@
     [keys.phone]
     usd = 5
 
-Routes and limits of providers stand in tables of their own, which the client reads
-(`client/_config.py`). Keys are made by `unbroken keys create`; their limits may stand here.
+Routes and limits of providers have tables of their own, which the client reads
+(`client/_config.py`). Keys are created by `unbroken keys create`; their limits may be set here.
 """
 
 import math
@@ -27,28 +27,37 @@ from unbroken.client._file import File, find
 from unbroken.errors import ConfigurationError
 from unbroken.providers.registry import resolve
 from unbroken.ready import ready
-from unbroken.server.keys import Allowance
+from unbroken.server.auth import KeyLimits
 from unbroken.server.log import Style
 from unbroken.server.records import OnDisconnect
 
 
 @ready
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One gateway. Seconds, bytes, days.
+    """One gateway. Seconds, bytes, days. docs/reference/settings.md describes every field.
 
-    `on_disconnect`: what becomes of an answer of the SDK endpoints and of `/stream` when its last
-    reader leaves (`server/options.py`); `grace`: how long it waits for one to come back. `drain`:
-    the time that open answers get when the server is stopped. `keep_days` and `keep_bytes` bound
-    what is stored; None keeps all. `max_streams` bounds the answers that this process produces at a
-    time. `log` is how the command writes its log; with `log_content` it holds prompts and answers.
-    `cors`: the origins whose pages may ask, `*` for any. `models`: the models and routes that
-    may be asked, the first of them when none is named; all if there are none. `simulator`: `open`
-    lets callers ask `sim/...` models, with parameters (`sim/demo?tps=20`), whatever else is
-    configured; `auto` serves them only where nothing else is, or where `models` lists them.
+    `on_disconnect`: what happens to an answer of the SDK endpoints and of `/stream` when its last
+    reader disconnects (`server/options.py`); `grace`: how long it waits for a reader to return.
+    `drain`: the time that open answers get when the server stops. `keep_days` and `keep_bytes`
+    bound what is stored; `keep_days = "forever"` keeps all. `max_streams` bounds the answers that
+    one process produces at a time, `max_streams_per_key` and `max_followers_per_key` the open
+    answers and the readers that one key has in it. `log_content` logs prompts and answers. `cors`:
+    origins whose pages may send requests, `*` for any. `models`: the models and routes that may be
+    requested, the first of them by default; all if empty.
+
+    `simulator`: `open` lets callers request `sim/...` models with parameters (`sim/demo?tps=20`);
+    `auto` serves them, without parameters, only if nothing else is configured or `models` lists
+    them.
+
+    `uds`, `ssl_*`, `proxy_headers`, `forwarded_allow_ips` and `timeout_keep_alive` are uvicorn's
+    settings of these names. `timeout_head` and `timeout_body` bound how long a request may take to
+    arrive, `timeout_write` how long a client may read nothing while a response waits for it.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
+    uds: str = ""
+    workers: int = 1
     store: str = "sqlite:///unbroken.db"
     on_disconnect: OnDisconnect = "grace"
     grace: float = 10.0
@@ -56,29 +65,70 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     heartbeat: float = 15.0
     max_body: int = 32 * 1024 * 1024
     max_streams: int = 10_000
-    keep_days: float | None = None
+    max_connections: int = 10_000
+    max_connections_per_client: int = 1_000
+    timeout_head: float = 10.0
+    timeout_body: float = 300.0
+    timeout_write: float = 300.0
+    timeout_keep_alive: int = 30
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+    ssl_keyfile_password: str = ""
+    proxy_headers: bool = True
+    forwarded_allow_ips: str = "127.0.0.1,::1"
+    keep_days: float | Literal["forever"] = 30.0
     keep_bytes: int | None = None
     log: Style = "text"
     log_content: bool = False
     cors: list[str] = []
     models: list[str] = []
     simulator: Literal["auto", "open"] = "auto"
+    max_streams_per_key: int = 1_000
+    max_followers_per_key: int = 5_000
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}={value} must be more than 0, and not without end")
+            if isinstance(value, int | float) and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value} must be a finite number above 0")
         if not 0 < self.port < 65536:
-            raise ValueError(f"port={self.port} is no port")
+            raise ValueError(f"port={self.port} must be between 1 and 65535")
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile= needs ssl_certfile as well")
+        if self.workers > 1 and self.store.startswith("memory:"):
+            raise ValueError(f"workers={self.workers} need a shared store: memory: is not one")
+
+    @property
+    def url(self) -> str:
+        """The address of the gateway."""
+        if self.uds:
+            return f"unix:{self.uds}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.ssl_certfile else 'http'}://{host}:{self.port}"
+
+    @property
+    def retention(self) -> float | None:
+        """Days that a finished answer is kept, or None for ever."""
+        return None if self.keep_days == "forever" else self.keep_days
 
 
-_POSITIVE = ("grace", "drain", "heartbeat", "max_body", "max_streams", "keep_days", "keep_bytes")
+_POSITIVE = (
+    *("workers", "grace", "drain", "heartbeat", "max_body", "max_streams", "keep_days"),
+    *("max_streams_per_key", "max_followers_per_key"),
+    *("keep_bytes", "max_connections", "max_connections_per_client", "timeout_head"),
+    *("timeout_body", "timeout_write", "timeout_keep_alive"),
+)
+
+RELOADABLE = (
+    *("grace", "drain", "heartbeat", "max_body", "max_streams", "keep_days", "keep_bytes"),
+    *("on_disconnect", "models", "log_content"),
+)
+"""Settings that SIGHUP changes in a running gateway; the others need a restart."""
 
 
 def load(env: Mapping[str, str], given: Mapping[str, object], directory: str = ".") -> Settings:
-    """The `[server]` table; over it UNBROKEN_PORT and so on, a variable for each name; over them
-    what was `given` as options. ConfigurationError names the line, the variable or the option.
+    """Return the settings: the `[server]` table, overridden by variables (UNBROKEN_PORT and so on),
+    overridden by the `given` options. Raises ConfigurationError naming line, variable or option.
     """
     file = find(env, directory)
     table = file.table("server")
@@ -88,16 +138,16 @@ def load(env: Mapping[str, str], given: Mapping[str, object], directory: str = "
     settings = msgspec.convert({**table, **_variables(env), **options}, Settings)
     routes = tables(env, directory).routes
     for name, models in routes.items():
-        if said := _unknown(models):
-            raise file.wrong(said, ("routes", name))
-    if said := _unknown(model for model in settings.models if model not in routes):
-        raise _wrong_models(file, env, said)
+        if problem := _unknown(models):
+            raise file.wrong(problem, ("routes", name))
+    if problem := _unknown(model for model in settings.models if model not in routes):
+        raise _wrong_models(file, env, problem)
     return settings
 
 
 def _unknown(models: Iterable[str]) -> str:
-    """What is wrong with the first that has no provider. A gateway has no `base_url` of its own, so
-    that a name which nobody knows would fail only when it is asked.
+    """Return the error of the first model without a provider, or "". A gateway has no `base_url`
+    of its own, so that an unknown name would fail only when it is requested.
     """
     for model in models:
         try:
@@ -107,28 +157,28 @@ def _unknown(models: Iterable[str]) -> str:
     return ""
 
 
-def _wrong_models(file: File, env: Mapping[str, str], said: str) -> ConfigurationError:
+def _wrong_models(file: File, env: Mapping[str, str], problem: str) -> ConfigurationError:
     if env.get("UNBROKEN_MODELS"):
-        return ConfigurationError(f"UNBROKEN_MODELS: {said}")
-    return file.wrong(said, ("server", "models"))
+        return ConfigurationError(f"UNBROKEN_MODELS: {problem}")
+    return file.wrong(problem, ("server", "models"))
 
 
-def key_limits(env: Mapping[str, str], directory: str = ".") -> dict[str, Allowance]:
-    """The `[keys.NAME]` tables: what keys may use in a day, whatever they were made with."""
+def key_limits(env: Mapping[str, str], directory: str = ".") -> dict[str, KeyLimits]:
+    """Return the `[keys.NAME]` tables: limits that override those a key was created with."""
     file = find(env, directory)
-    return {name: file.value(Allowance, "keys", name) for name in file.table("keys")}
+    return {name: file.value(KeyLimits, "keys", name) for name in file.table("keys")}
 
 
 def _variables(env: Mapping[str, str]) -> dict[str, object]:
-    """What the environment says. Lists are written with commas."""
+    """Return the settings from the environment. Lists are separated by commas."""
     found: dict[str, object] = {}
     for field in msgspec.structs.fields(Settings):
         variable = f"UNBROKEN_{field.name.upper()}"
-        if said := env.get(variable):
+        if text := env.get(variable):
             listed = isinstance(field.default_factory, type)
-            value = [one.strip() for one in said.split(",") if one.strip()] if listed else said
+            value = [one.strip() for one in text.split(",") if one.strip()] if listed else text
             if not value:
-                raise ConfigurationError(f"{variable}: {said!r} names nothing")
+                raise ConfigurationError(f"{variable}: {text!r} is an empty list")
             found[field.name] = _converted(field.name, value, variable)
     return found
 

@@ -33,8 +33,8 @@ class FrameDecoder(Protocol):
 
     def feed(self, data: bytes, /) -> list[Frame]: ...
 
-    def eof(self) -> None:
-        """The body has ended. Frames that are not whole are dropped (WHATWG HTML 9.2.6)."""
+    def eof(self) -> list[Frame]:
+        """The body has ended: the frames that are whole by now."""
 
 
 class FrameReader(Protocol):
@@ -183,17 +183,18 @@ class StreamDecoder:
     def eof(self) -> list[Event]:
         """The body has ended."""
         out: list[Event] = []
-        self._frames.eof()
-        self._reader.eof(out)
+        self._read(self._frames.eof(), out)
+        if self._reader.error is None and not self._reader.done:
+            self._reader.eof(out)
         return out
 
 
-WHOLE_LIMIT = 64 * 1024 * 1024
+MAX_BODY = 64 * 1024 * 1024
 """Bytes of a body that is read whole. Larger than any answer with images in it; small enough
-that a server gone mad can't fill the memory."""
+that a faulty server can't fill the memory."""
 
 
-class WholeDecoder:
+class BufferedDecoder:
     """An answer in one piece: nothing can be said before its last byte."""
 
     skipped = 0
@@ -201,7 +202,7 @@ class WholeDecoder:
     cursor: dict[str, str] | None = None
     error: UnbrokenError | None = None
 
-    def __init__(self, decode: Callable[[bytes], list[Event]], limit: int = WHOLE_LIMIT) -> None:
+    def __init__(self, decode: Callable[[bytes], list[Event]], limit: int = MAX_BODY) -> None:
         self._decode, self._limit = decode, limit
         self._parts: list[bytes] = []
         self._size = 0
@@ -222,24 +223,105 @@ class WholeDecoder:
             self.error = error
             return []
 
-    def resumed(self) -> "WholeDecoder":
-        """Half an answer in one piece is nothing: begin again."""
-        return WholeDecoder(self._decode, self._limit)
+    def resumed(self) -> "BufferedDecoder":
+        """A decoder for the same answer from its beginning."""
+        return BufferedDecoder(self._decode, self._limit)
+
+
+class ContentDecoder:
+    """An answer whose first bytes decide whether it is framed or in one piece.
+
+    Content types are no help: compatible servers send SSE as `application/json`, JSON as
+    `text/event-stream`, and proxies send pages of HTML and plain sentences with a 200.
+    """
+
+    def __init__(
+        self,
+        framed: Callable[[], Decoder],
+        buffered: Callable[[], Decoder],
+        is_framed: Callable[[bytes], bool | None],
+        *,
+        stream: bool,
+    ) -> None:
+        self._framed, self._buffered, self._is_framed = framed, buffered, is_framed
+        self._stream = stream
+        self._head = b""
+        self._inner: Decoder | None = None
+
+    @property
+    def error(self) -> UnbrokenError | None:
+        """Why the answer failed, if it did."""
+        return None if self._inner is None else self._inner.error
+
+    @property
+    def skipped(self) -> int:
+        """The number of events that were skipped."""
+        return 0 if self._inner is None else self._inner.skipped
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing can follow."""
+        return self._inner is not None and self._inner.done
+
+    @property
+    def cursor(self) -> dict[str, str] | None:
+        """Where the server could go on."""
+        return None if self._inner is None else self._inner.cursor
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that these bytes complete. Raises RemoteProtocolError on garbage."""
+        if self._inner is not None:
+            return self._inner.feed(data)
+        self._head = (self._head + data).lstrip(b" \t\r\n")  # some servers send blank lines first
+        framed = self._is_framed(self._head) if self._head else None
+        return [] if framed is None else self._begin(framed=framed)
+
+    def eof(self) -> list[Event]:
+        """The body has ended."""
+        events: list[Event] = []
+        if self._inner is None:
+            events = self._begin(framed=self._stream and not self._head)
+        assert self._inner is not None
+        return [*events, *self._inner.eof()]
+
+    def resumed(self) -> "ContentDecoder":
+        """A decoder for the rest of the same answer, which comes by another body."""
+        if self._inner is None:
+            return self
+        framed = self._inner.resumed
+        return ContentDecoder(framed, self._buffered, self._is_framed, stream=self._stream)
+
+    def _begin(self, *, framed: bool) -> list[Event]:
+        self._inner = self._framed() if framed else self._buffered()
+        head, self._head = self._head, b""
+        return self._inner.feed(head) if head else []
+
+
+def _is_no_json(head: bytes) -> bool:
+    return head[:1] not in (b"{", b"[", b"<")
 
 
 class Codec(Struct, frozen=True):
-    """A framing and a dialect: all that there is to know about a provider's wire."""
+    """A framing and a dialect: all that there is to know about a provider's wire.
+
+    `is_framed` says of the first bytes of a body whether the framing's frames begin with them;
+    None while more bytes are needed.
+    """
 
     frames: Callable[[], FrameDecoder]
     encode_frame: Callable[[Frame], bytes]
     dialect: Dialect
     content_type: str = "text/event-stream"
+    is_framed: Callable[[bytes], bool | None] = _is_no_json
 
-    def decoder(self, request: Request, *, whole: bool = False) -> Decoder:
+    def decoder(self, request: Request) -> Decoder:
         """A decoder for the answer to `request`, streamed or in one piece."""
-        if whole:
-            return WholeDecoder(self.dialect.decode_response)
-        return StreamDecoder(self.frames, self.dialect.reader(request))
+        return ContentDecoder(
+            lambda: StreamDecoder(self.frames, self.dialect.reader(request)),
+            lambda: BufferedDecoder(self.dialect.decode_response),
+            self.is_framed,
+            stream=request.stream,
+        )
 
     def encode_all(self, writer: FrameWriter, events: Iterable[Event]) -> bytes:
         """The bytes that say all of them."""

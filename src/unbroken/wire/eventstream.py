@@ -62,9 +62,10 @@ class EventStreamDecoder:
             self._raise()
         return frames
 
-    def eof(self) -> None:
-        """Half a frame is nothing; the reader knows whether the end had come."""
+    def eof(self) -> list[Frame]:
+        """No frame: half of one is nothing, and the reader knows whether the end had come."""
         self._raise()
+        return []
 
     def _raise(self) -> None:
         if self._broken is not None:
@@ -147,3 +148,8 @@ def _header(name: str, value: str) -> bytes:
     said = value.encode()[:32767].decode("utf-8", "ignore").encode()
     kind = bytes([_STRING]) + struct.pack(">H", len(said))
     return bytes([len(name)]) + name.encode() + kind + said
+
+
+def is_framed(head: bytes) -> bool:
+    """Whether frames begin with these bytes: their first byte is that of a length below 16 MiB."""
+    return head[:1] in (b"\0", b"\1")

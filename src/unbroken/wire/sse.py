@@ -7,7 +7,10 @@ the line reader, which gives the same frames. Partial lines are kept as pieces a
 work is linear in the bytes fed.
 """
 
+import re
 from functools import lru_cache
+
+import msgspec
 
 from unbroken.errors import RemoteProtocolError
 from unbroken.wire.codec import Frame
@@ -55,10 +58,19 @@ class SseDecoder:
         kept = self._tail or self._data or self._event or self._id or self._after_cr
         return self._begun and not kept
 
-    def eof(self) -> None:
-        """An event that is not whole is dropped, as the standard has it."""
-        self._tail.clear()
+    def eof(self) -> list[Frame]:
+        """The event that only lacks its empty line.
+
+        The standard drops it, but servers close right after the last line
+        (openai/openai-node#2725), and a JSON object that is whole can't have been cut.
+        """
+        frames: list[Frame] = []
+        if self._tail:
+            self._line(self._joined(b"").removesuffix(b"\r"), frames)
+        if len(self._data) == 1 and _is_whole(self._data[0]):
+            self._dispatch(frames)
         self._data.clear()
+        return frames
 
     def _joined(self, data: bytes) -> bytes:
         """The pieces held so far, and `data`."""
@@ -135,6 +147,29 @@ class SseDecoder:
         self._size += size
         if self._size > self._limit:
             raise RemoteProtocolError(f"one event is larger than {self._limit} bytes")
+
+
+def _is_whole(data: bytes) -> bool:
+    if data.strip() == b"[DONE]":
+        return True
+    try:
+        return isinstance(msgspec.json.decode(data), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+_FIELD = re.compile(rb"\xef\xbb\xbf|(?:data|event|id|retry)?:")
+_LONGEST_FIELD = len(b"event:")
+
+
+def is_framed(head: bytes) -> bool | None:
+    """Whether an event stream begins with these bytes: a field, a comment or a byte order mark.
+    None while that is open.
+    """
+    if _FIELD.match(head):
+        return True
+    short = len(head) < _LONGEST_FIELD and head[:1] not in b"{[<" and b"\n" not in head
+    return None if short else False
 
 
 def _plain_blocks(data: bytes) -> list[Frame] | None:

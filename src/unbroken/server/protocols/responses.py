@@ -22,6 +22,7 @@ from unbroken.server.endpoints import (
     Followed,
     collect,
     parse_int,
+    provider_headers,
     wait_first_event,
     with_errors_of,
 )
@@ -50,8 +51,8 @@ async def _create(http: HttpRequest) -> HttpResponse:
     stream = created.stream
     if asked.stream:
         followed = await (_followed if background else wait_first_event)(http, stream.id)
-        headers = await server.provider_headers(stream.id, CODEC.dialect.name)
-        return server.feed(_events(followed, stream, asked, -1), stream.id, headers)
+        headers = await provider_headers(server, stream.id, CODEC)
+        return server.feed(http, _events(followed, stream, asked, -1), stream.id, headers)
     if not background:
         await collect(http, stream.id, 1)
         stream = await server.answers.store.info(stream.id)
@@ -83,9 +84,9 @@ async def _retrieve(http: HttpRequest) -> HttpResponse:
         return await _object(server, stream)
     records = await server.answers.records(stream.id)
     asked = _asked(records[0])
-    seen = _seen(http, stream, asked, records[1:])
+    seen = await asyncio.to_thread(_seen, http, stream, asked, records[1:])  # all are encoded
     followed = server.answers.follow(stream.id, BEGINNING)
-    return server.feed(_events(followed, stream, asked, seen), stream.id)
+    return server.feed(http, _events(followed, stream, asked, seen), stream.id)
 
 
 def _asked(record: bytes) -> Request:
@@ -111,11 +112,27 @@ def _seen(http: HttpRequest, stream: StreamInfo, asked: Request, records: list[b
 async def _cancel(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
-    await server.answers.stop(stream.id)
-    async with asyncio.timeout(10):
-        async for _ in server.answers.follow(stream.id, BEGINNING):
-            pass
+    await _stopped(server, stream)
     return await _object(server, await server.answers.store.info(stream.id))
+
+
+@with_errors_of(CODEC)
+async def _delete(http: HttpRequest) -> HttpResponse:
+    server = gateway_of(http)
+    stream = await server.owned(http, http.path_params["id"])
+    await _stopped(server, stream)
+    await server.answers.store.delete(stream.id)
+    body = {"id": stream.id, "object": "response", "deleted": True}
+    return HttpResponse(msgspec.json.encode(body), media_type="application/json")
+
+
+async def _stopped(server: Gateway, stream: StreamInfo) -> None:
+    """Stop an answer, and wait for its end."""
+    if stream.end is None:
+        await server.answers.stop(stream.id)
+        async with asyncio.timeout(10):
+            async for _ in server.answers.follow(stream.id, BEGINNING):
+                pass
 
 
 async def _events(
@@ -180,7 +197,7 @@ async def _object(server: Gateway, stream: StreamInfo) -> HttpResponse:
     if stream.end is not None and stream.end.state == "failed" and (error := end_error(stream.end)):
         body["error"] = {"code": error.code or "server_error", "message": error.message}
     headers = {STREAM_HEADER: stream.id}
-    headers |= await server.provider_headers(stream.id, CODEC.dialect.name)
+    headers |= await provider_headers(server, stream.id, CODEC)
     return HttpResponse(msgspec.json.encode(body), 200, headers, "application/json")
 
 
@@ -189,5 +206,6 @@ _STATES = {"cancelled": "cancelled", "failed": "failed"}
 routes = [
     Route("/v1/responses", _create, methods=["POST"]),
     Route("/v1/responses/{id}", _retrieve, methods=["GET"]),
+    Route("/v1/responses/{id}", _delete, methods=["DELETE"]),
     Route("/v1/responses/{id}/cancel", _cancel, methods=["POST"]),
 ]

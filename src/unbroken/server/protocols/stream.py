@@ -69,11 +69,11 @@ async def _answer(server: Gateway, http: HttpRequest, asked: Request) -> HttpRes
         if http.method == "HEAD":
             return await _head(server, http)
         created = await server.begin(http, asked, server.settings.on_disconnect)
-        return server.feed(_texts(server, created.stream.id, 0), created.stream.id)
+        return server.feed(http, _texts(server, created.stream.id, 0), created.stream.id)
     stream, after = await server.readable(http, begun), parse_int(offset)
     if is_exhausted(stream, after):
         return HttpResponse(status_code=204)
-    return server.feed(_texts(server, stream.id, after), stream.id)
+    return server.feed(http, _texts(server, stream.id, after), stream.id)
 
 
 async def _head(server: Gateway, http: HttpRequest) -> HttpResponse:

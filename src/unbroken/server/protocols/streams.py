@@ -6,7 +6,8 @@
     GET    /v1/streams/ID         as JSON: the whole so far; with ?wait=SECONDS a long poll for the
                                   events behind ?after=; with Accept: text/event-stream all events
                                   behind ?after= or Last-Event-ID, and what comes
-    DELETE /v1/streams/ID         stops it, for every follower
+    DELETE /v1/streams/ID         stops it, for every follower; of one that has ended, deletes the
+                                  question, the answer and its idempotency key
     POST   /v1/streams/ID/share   a token: with ?token= anybody may read this one answer
 
 The body of POST is that of chat completions. Offsets are opaque: hand them back as they came.
@@ -26,7 +27,8 @@ from unbroken.errors import BadRequest
 from unbroken.messages.chat import write_message
 from unbroken.response import Choice
 from unbroken.server.endpoints import parse_int, until_disconnect, with_error_handling
-from unbroken.server.gateway import Gateway, gateway_of, is_exhausted
+from unbroken.server.gateway import Gateway, gateway_of, is_exhausted, reader_of
+from unbroken.server.log import log_event
 from unbroken.server.records import DETACHED, decode_outcome, decode_request, is_complete
 from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import Search, StreamInfo
@@ -77,16 +79,19 @@ async def _get(http: HttpRequest) -> HttpResponse:
     if "text/event-stream" in http.headers.get("accept", ""):
         if is_exhausted(stream, after):
             return HttpResponse(status_code=204)  # a browser would ask for ever
-        return server.feed(_events(server, stream.id, after), stream.id)
+        return server.feed(http, _events(server, stream.id, after), stream.id)
     if "wait" in query or "after" in query:
         return await _poll(http, stream, after, _number(query.get("wait")) or 0)
     return _json(await _whole(server, stream, shared="token" in query))
 
 
 @with_error_handling
-async def _stop(http: HttpRequest) -> HttpResponse:
+async def _stop_or_delete(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
+    if stream.end is not None:
+        await server.answers.store.delete(stream.id)
+        return _json({**_shown(stream), "deleted": True})
     await server.answers.stop(stream.id)
     return _json(_shown(await server.answers.store.info(stream.id)))
 
@@ -95,7 +100,9 @@ async def _stop(http: HttpRequest) -> HttpResponse:
 async def _share(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
-    return _json({"token": await server.keys.share(stream.id)}, 201)
+    link, token = await server.shares.create(stream)
+    log_event("share_created", id=link.id, stream=stream.id)
+    return _json({"token": token, "id": link.id}, 201)
 
 
 async def _events(server: Gateway, stream: str, after: int) -> AsyncGenerator[bytes, None]:
@@ -119,8 +126,11 @@ def _frame(batch: RecordBatch) -> bytes:
 async def _poll(http: HttpRequest, stream: StreamInfo, after: int, seconds: int) -> HttpResponse:
     """The events behind `after`, waited for if there are none yet."""
     server, after = gateway_of(http), max(after, 1)
+    owner = reader_of(http)
+    server.followers.check(owner)
     polling = asyncio.ensure_future(server.answers.poll(stream.id, after, min(seconds, 60)))
-    await until_disconnect(http, polling)  # a reader that hung up does not count as one
+    with server.followers.taken(owner):
+        await until_disconnect(http, polling)  # a reader that hung up does not count as one
     batches, end = polling.result()
     return _json(
         {
@@ -185,6 +195,6 @@ routes = [
     Route("/v1/streams", _start, methods=["POST"]),
     Route("/v1/streams", _list, methods=["GET"]),
     Route("/v1/streams/{id}", _get, methods=["GET"]),
-    Route("/v1/streams/{id}", _stop, methods=["DELETE"]),
+    Route("/v1/streams/{id}", _stop_or_delete, methods=["DELETE"]),
     Route("/v1/streams/{id}/share", _share, methods=["POST"]),
 ]

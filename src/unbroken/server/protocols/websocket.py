@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from unbroken.errors import BadRequest, UnbrokenError
 from unbroken.server.bodies import parse_request, too_large
 from unbroken.server.endpoints import DIGITS, to_provider_error
-from unbroken.server.gateway import Gateway, is_exhausted
+from unbroken.server.gateway import Gateway, is_exhausted, reader_of
 from unbroken.server.records import DETACHED, end_error
 from unbroken.server.tail import RecordBatch
 from unbroken.stores.base import End
@@ -118,6 +118,7 @@ class _Connection:
         if stream in self._followed:
             return
         self._check()
+        self._server.followers.check(reader_of(self._socket))
         task = asyncio.create_task(self._tell(stream, after))
         self._followed[stream] = task
         task.add_done_callback(lambda _: self._followed.pop(stream, None))
@@ -125,8 +126,9 @@ class _Connection:
     async def _tell(self, stream: str, after: int) -> None:
         followed = self._server.answers.follow(stream, after)
         try:
-            async for item in followed:
-                await self._pass_on(stream, item)
+            with self._server.followers.taken(reader_of(self._socket)):
+                async for item in followed:
+                    await self._pass_on(stream, item)
         finally:
             await followed.aclose()
 

@@ -26,6 +26,7 @@ from unbroken.stores.counters import Charge, check_charges, check_limits, window
 from unbroken.stores.sqlite import rows
 
 HEAD_CACHE = 10_000  # remembered; then all are forgotten, which costs a query each
+ROW_RECORDS = 256  # of one append in one row, which is read as a whole
 DELETE_ROWS = 500  # rows of records deleted in one transaction: other writes must not wait long
 # Not a number whose records are still to be deleted.
 _NEXT_NUM = """
@@ -148,13 +149,13 @@ class Log:
         return Ack(head.tail, head.cancelled)
 
     def _extend(self, head: rows.Head, records: Sequence[bytes]) -> None:
-        if not records:
-            return
-        sizes, data = rows.pack(records)
-        head.tail += len(records)
-        head.total += len(data)
-        self._rows.append((head.num, head.tail, head.total, sizes, data))
-        if head.takeovers:
+        for start in range(0, len(records), ROW_RECORDS):
+            some = records[start : start + ROW_RECORDS]
+            sizes, data = rows.pack(some)
+            head.tail += len(some)
+            head.total += len(data)
+            self._rows.append((head.num, head.tail, head.total, sizes, data))
+        if records and head.takeovers:
             head.takeovers = 0
             self.database.execute("UPDATE streams SET takeovers = 0 WHERE num = ?", (head.num,))
 

@@ -77,4 +77,4 @@ class AnthropicMessages(Struct, frozen=True):
         return _encode(error_body(error))
 
 
-CODEC = Codec(sse.SseDecoder, sse.encode, AnthropicMessages())
+CODEC = Codec(sse.SseDecoder, sse.encode, AnthropicMessages(), is_framed=sse.is_framed)

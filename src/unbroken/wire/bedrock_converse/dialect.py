@@ -77,4 +77,5 @@ CODEC = Codec(
     eventstream.encode,
     BedrockConverse(),
     eventstream.CONTENT_TYPE,
+    eventstream.is_framed,
 )

@@ -67,7 +67,7 @@ class OpenAIChat(Variant, frozen=True):
 
 def chat_codec(dialect: OpenAIChat | None = None) -> Codec:
     """The codec of an OpenAI-compatible server."""
-    return Codec(sse.SseDecoder, sse.encode, dialect or OpenAIChat())
+    return Codec(sse.SseDecoder, sse.encode, dialect or OpenAIChat(), is_framed=sse.is_framed)
 
 
 CODEC = chat_codec()

@@ -72,4 +72,4 @@ class OpenAIResponses(Struct, frozen=True):
         return _encode(error_body(error))
 
 
-CODEC = Codec(sse.SseDecoder, sse.encode, OpenAIResponses())
+CODEC = Codec(sse.SseDecoder, sse.encode, OpenAIResponses(), is_framed=sse.is_framed)
