@@ -24,7 +24,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
@@ -36,7 +35,6 @@ from unbroken.errors import (
     OffsetUnknown,
     Overloaded,
     StreamMissing,
-    error_class,
 )
 from unbroken.messages import Request
 from unbroken.metrics import prices
@@ -67,11 +65,11 @@ from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import RELOADABLE, Settings
 from unbroken.server.shares import ShareLinks
 from unbroken.server.travel import OMITTED_HEADER, with_headers
+from unbroken.server.unknown_paths import unknown_path
 from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
 from unbroken.stores.counters import QuotaReached
-from unbroken.wire import anthropic_messages, openai_chat
 from unbroken.wire.codec import Codec
 
 try:
@@ -82,23 +80,11 @@ except ImportError:  # OpenTelemetry is an extra
 Authenticate = Callable[[HTTPConnection], Awaitable[str | None]]
 """Whose request or WebSocket this is, by the app's own means: a user's lasting id, or None."""
 
-CHAT, MESSAGES = openai_chat.CODEC.dialect, anthropic_messages.CODEC.dialect
-
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 """The id of a stream."""
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
-
-
-async def _no_such_thing(http: HttpRequest, error: Exception) -> Response:
-    """Return 404 and 405 in the same error format as every other refusal."""
-    assert isinstance(error, HTTPException)
-    said = f"{http.method} {http.url.path}: {error.detail}; see /docs"
-    refusal = error_class(error.status_code)(said, status=error.status_code, code="unknown_url")
-    dialect = MESSAGES if http.url.path.startswith("/v1/messages") else CHAT
-    body = dialect.encode_error(refusal)
-    return Response(body, error.status_code, error.headers, "application/json")
 
 
 def found_routes() -> list[BaseRoute]:
@@ -138,7 +124,7 @@ class Gateway:
             routes=found_routes(),
             middleware=self._middleware(),
             lifespan=self._lifespan,
-            exception_handlers={HTTPException: _no_such_thing},
+            exception_handlers={HTTPException: unknown_path},
         )
         self._app.state.gateway = self
         keys = self.keys if authenticate is None else None
