@@ -1,6 +1,7 @@
 """Producers and their leases, in one process whose clock can jump."""
 
 import asyncio
+import contextlib
 import json
 import time
 import urllib.request
@@ -256,3 +257,76 @@ def test_a_tool_call_of_an_answer_that_was_cut_is_none(serve, state):
         items = json.loads(answer.read())["output"]
 
     assert len(calls) == len(items) == (1 if state == "complete" else 0)
+
+
+class Dying:
+    """A store as a process sees it that is killed at one of its steps, before or after its effect."""
+
+    def __init__(self, store, steps):
+        self._store, self._left = store, steps
+        self.killed = asyncio.Event()
+
+    def __getattr__(self, name):
+        method = getattr(self._store, name)
+        return self._step(method) if name in {"create", "append", "close"} else method
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    def _step(self, method):
+        async def step(*args):
+            await self._live_or_hang()
+            done = await method(*args)
+            await self._live_or_hang()
+            return done
+
+        return step
+
+    async def _live_or_hang(self):
+        self._left -= 1
+        if self._left < 0:
+            self.killed.set()
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("steps", range(14))
+def test_an_answer_is_charged_once_wherever_its_process_is_killed(steps):
+    """Created, stored record by record, closed; and the process ends before or after each step."""
+    charge = [Charge("key_a", {"requests": 1})]
+    asked = msgspec.structs.replace(ASKED, models=["sim/short"], owner="key_a")
+    scenarios = {"short": Scenario(ttft=0.001, tps=300, tokens=4)}
+    reports, clock = [], Jumping()
+
+    def process(store):
+        client = AsyncClient(transport=AsyncSimulatorTransport(scenarios, real_time=True))
+        return Answers(store, client, lambda *ended: reports.append(ended))
+
+    async def main():
+        store = MemoryStore(clock=clock)
+        dying = Dying(store, steps)
+        doomed = process(dying)
+        await doomed._beat()
+        starting = asyncio.create_task(doomed.start(asked, "key_a", charges=charge))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(dying.killed.wait(), 0.3)
+        for task in (starting, *doomed._tasks.values()):
+            task.cancel()
+        clock.slept += 60
+        survivor = process(store)
+        await survivor._beat()
+        await survivor._takeover.adopt()
+        await asyncio.gather(*survivor._tasks.values())
+        ends = [stream.end for stream in (await store.find("key_a")).streams]
+        return ends, (await store.usage(["key_a"]))[0]
+
+    ends, used = asyncio.run(main())
+
+    if not ends:  # killed before anything was created
+        assert (steps, used, reports) == (0, {}, [])
+        return
+    [usage] = [decode_outcome(end.final).usage for end in ends]
+    assert used == {"requests": 1, "tokens": usage.input_tokens + usage.output_tokens, "usd": 0}
+    assert len(reports) <= 1

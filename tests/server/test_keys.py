@@ -417,3 +417,126 @@ def test_that_there_was_a_key_is_asked_once():
         return store.searches
 
     assert asyncio.run(story()) == 1
+
+
+# Administrators, expiry, limits per minute, links
+
+
+@pytest.fixture
+def create(store_url):
+    """Creates any key, as the command does."""
+
+    def key(**new):
+        async def made():
+            async with registry.open(store_url) as store:
+                return await Keys(store).create(NewKey(**new))
+
+        return asyncio.run(made())
+
+    return key
+
+
+def test_an_administrator_creates_lists_and_revokes_keys(site, create):
+    boss = bearer(create(name="boss", admin=True))
+    limits = {"requests": 2, "requests_per_minute": 1}
+    status, made = site.json("POST", "/v1/keys", {"name": "phone", "limits": limits}, **boss)
+    phone = bearer(made["key"])
+    first = site.json("POST", "/v1/streams", {"model": "sim/quick", **ASK}, **phone)[0]
+    second = site.json("POST", "/v1/streams", {"model": "sim/quick", **ASK}, **phone)
+    listed = site.json("GET", "/v1/keys", **boss)[1]["data"]
+    removed = site.call("DELETE", "/v1/keys/phone", **boss)[0]
+
+    assert (status, first, second[0], removed) == (201, 201, 429, 204)
+    assert "per-minute limit of 1 requests" in second[1]["error"]["message"]
+    found = {key["name"]: key for key in listed}
+    assert found["phone"]["limits"] == limits
+    assert found["phone"]["used_today"]["requests"] == 1
+    assert "key" not in found["phone"]
+    assert [key["name"] for key in site.json("GET", "/v1/keys", **boss)[1]["data"]] == ["boss"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/keys"), ("POST", "/v1/keys"), ("DELETE", "/v1/keys/boss")]
+)
+def test_only_an_administrator_manages_keys(site, create, method, path):
+    create(name="boss", admin=True)
+    usual = bearer(create(name="usual"))
+
+    assert site.json(method, path, {"name": "x"} if method == "POST" else None, **usual)[0] == 403
+    assert site.json(method, path, {"name": "x"} if method == "POST" else None)[0] == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": ""},
+        {"name": "a/b"},
+        {"name": "x", "limit": 1},
+        {"name": "x", "limits": {"requests": -1}},
+        {"name": "x", "expires_in": 0},
+        {"name": "boss"},
+    ],
+)
+def test_a_key_that_can_not_be_is_refused_by_name(site, create, body):
+    boss = bearer(create(name="boss", admin=True))
+
+    assert site.json("POST", "/v1/keys", body, **boss)[0] == 400
+
+
+def test_an_administrator_does_not_lock_itself_out(site, create):
+    boss = bearer(create(name="boss", admin=True))
+
+    assert site.json("DELETE", "/v1/keys/boss", **boss)[0] == 409
+    assert site.json("DELETE", "/v1/keys/nobody", **boss)[0] == 404
+
+
+def test_a_key_expires(site, create):
+    key = bearer(create(name="short", expires_in=1.0))
+    before = site.json("GET", "/v1/models", **key)[0]
+    time.sleep(1.1)
+    status, said = site.json("GET", "/v1/models", **key)
+
+    assert (before, status) == (200, 401)
+    assert "expired" in said["error"]["message"]
+
+
+def test_a_revoked_key_ends_its_answers_and_its_links(site, create):
+    boss, phone = bearer(create(name="boss", admin=True)), bearer(create(name="phone"))
+    body = {"model": "sim/endless", **ASK}
+    stream = site.json("POST", "/v1/streams", body, **phone)[1]["id"]
+    token = site.json("POST", f"/v1/streams/{stream}/share", **phone)[1]["token"]
+    shared = f"/v1/streams/{stream}?token={token}"
+    before = site.json("GET", shared)[0]
+    site.call("DELETE", "/v1/keys/phone", **boss)
+    end = time.monotonic() + 15
+    while site.json("GET", shared)[0] == 200 and time.monotonic() < end:
+        time.sleep(0.2)
+
+    assert before == 200
+    assert site.json("GET", shared)[0] == 401
+    until_closed(site, stream)
+
+
+def until_closed(site, stream):
+    """Its owner can't look any more; the provider sees that nobody listens."""
+    end = time.monotonic() + 15
+    while site.upstream.log[0].ended != "client left" and time.monotonic() < end:
+        time.sleep(0.1)
+    assert site.upstream.log[0].ended == "client left"
+
+
+def test_links_are_listed_and_revoked_by_their_owner_only(site, create):
+    one, two = bearer(create(name="one")), bearer(create(name="two"))
+    stream = site.json("POST", "/v1/streams", {"model": "sim/quick", **ASK}, **one)[1]["id"]
+    link = site.json("POST", f"/v1/streams/{stream}/share", **one)[1]
+    shared = f"/v1/streams/{stream}?token={link['token']}"
+    listed = site.json("GET", "/v1/shares", **one)[1]["data"]
+    foreign = site.json("DELETE", f"/v1/shares/{link['id']}", **two)[0]
+    opened = site.json("GET", shared)[0]
+    revoked = site.call("DELETE", f"/v1/shares/{link['id']}", **one)[0]
+
+    assert [(one["id"], one["stream"]) for one in listed] == [(link["id"], stream)]
+    assert site.json("GET", "/v1/shares", **two)[1]["data"] == []
+    assert (foreign, opened, revoked) == (404, 200, 204)
+    assert site.json("GET", shared)[0] == 401

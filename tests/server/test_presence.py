@@ -1,13 +1,23 @@
 """What becomes of an answer that nobody reads, on a clock of our own."""
 
 import asyncio
+import contextlib
+import http.client
+import json
+import socket
+import time
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 
+from unbroken import AsyncClient
 from unbroken.messages import Request, messages_from
+from unbroken.server.gateway import Gateway
 from unbroken.server.presence import PRESENCE_TTL, ReaderPresence
 from unbroken.server.records import AnswerRequest
+from unbroken.simulator.scenario import Scenario
+from unbroken.simulator.transport import AsyncSimulatorTransport
 from unbroken.stores.base import NewStream
 from unbroken.stores.memory import MemoryStore
 
@@ -126,3 +136,32 @@ def test_a_process_that_closes_abandons_nobody():
         await world.until(60)
 
     assert told(story) == []
+
+
+def test_a_long_poll_that_hung_up_is_no_reader(serve):
+    """Its answer would go on for as long as it had meant to wait."""
+    scenarios = {"slow": Scenario(ttft=30)}
+    transport = AsyncSimulatorTransport(scenarios, real_time=True)
+    gateway = Gateway(MemoryStore(), client=AsyncClient(api_key="k", transport=transport))
+    url = urlsplit(serve(gateway))
+    body = {"model": "sim/slow", "messages": [{"role": "user", "content": "Hi"}]}
+    with contextlib.closing(http.client.HTTPConnection(url.netloc, timeout=5)) as starting:
+        starting.request("POST", "/v1/streams", json.dumps(body))
+        stream = json.loads(starting.getresponse().read())["id"]
+
+    polling = socket.create_connection((url.hostname, url.port))
+    polling.sendall(
+        f"GET /v1/streams/{stream}?wait=60 HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+    )
+    until(lambda: gateway.answers.readers.total == 1)
+    polling.close()
+
+    until(lambda: gateway.answers.readers.total == 0)
+
+
+def until(condition):
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("never")

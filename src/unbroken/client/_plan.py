@@ -3,7 +3,7 @@
 import difflib
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
@@ -86,6 +86,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     guards: GuardRegistry
     observers: Sequence[Observer] = ()
+    implied_finish: bool | Collection[str] = False
 
 
 def environment(directory: str = ".") -> dict[str, str]:
@@ -112,6 +113,7 @@ def settings(  # noqa: PLR0913  # by keyword
     routes: Mapping[str, Sequence[str]] | None,
     limits: Mapping[str, Limits] | None,
     observers: Sequence[Observer],
+    implied_finish: bool | Collection[str],
 ) -> Settings:
     """What was given, over what the environment and the configuration file say."""
     check_client(
@@ -133,6 +135,7 @@ def settings(  # noqa: PLR0913  # by keyword
         env=env,
         guards=GuardRegistry({**config.limits, **(limits or {})}),
         observers=observers,
+        implied_finish=implied_finish,
     )
 
 
@@ -229,6 +232,8 @@ def _target(
 ) -> Target:
     """Return one model of the route, and what it is asked."""
     provider, model = registry.resolve(name, elsewhere=isinstance(settings.base_url, str))
+    if _implies_finish(settings, provider):
+        provider = provider.with_implied_finish()
     request = request_from(model, prompt, parameters, stream=stream)
     key, base_url = _key(settings, provider), _base_url(settings, provider)
     limiter, circuit = settings.guards.of(provider.name, base_url, key, model)
@@ -241,6 +246,11 @@ def _target(
         circuit=circuit,
         window=context_window,
     )
+
+
+def _implies_finish(settings: Settings, provider: Provider) -> bool:
+    named = settings.implied_finish
+    return named if isinstance(named, bool) else provider.name in named
 
 
 def request_from(model: str, prompt: Prompt, parameters: Parameters, *, stream: bool) -> Request:

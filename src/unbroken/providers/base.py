@@ -18,6 +18,7 @@ from unbroken.errors import AuthenticationFailed, ConfigurationError, LocalProto
 from unbroken.messages import Request
 from unbroken.transport.base import AsyncTransport, HttpRequest, Transport
 from unbroken.wire.codec import Codec
+from unbroken.wire.openai_chat.dialect import OpenAIChat
 
 
 class Auth(Protocol):
@@ -113,6 +114,15 @@ class Provider(Struct, frozen=True, kw_only=True):
     prefill: Prefill | None = None
     local: bool = False
     in_process: InProcess | None = None
+
+    def with_implied_finish(self) -> "Provider":
+        """The same provider, whose clean end counts as `stop`; others than chat always say more."""
+        dialect = self.codec.dialect
+        if not isinstance(dialect, OpenAIChat):
+            return self
+        implied = msgspec.structs.replace(dialect, implied_finish=True)
+        codec = msgspec.structs.replace(self.codec, dialect=implied)
+        return msgspec.structs.replace(self, codec=codec)
 
     def http_request(self, request: Request, key: str, base_url: str) -> HttpRequest:
         """The HTTP request that asks `request`; LocalProtocolError if it can't be asked here."""

@@ -93,10 +93,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name}={value} must be a finite number above 0")
         if not 0 < self.port < 65536:
             raise ValueError(f"port={self.port} must be between 1 and 65535")
-        if self.ssl_keyfile and not self.ssl_certfile:
-            raise ValueError("ssl_keyfile= needs ssl_certfile as well")
-        if self.workers > 1 and self.store.startswith("memory:"):
-            raise ValueError(f"workers={self.workers} need a shared store: memory: is not one")
 
     @property
     def url(self) -> str:
@@ -136,6 +132,7 @@ def load(env: Mapping[str, str], given: Mapping[str, object], directory: str = "
         file.value(Settings, "server")
     options = {name: _converted(name, value, f"--{name}") for name, value in given.items()}
     settings = msgspec.convert({**table, **_variables(env), **options}, Settings)
+    _check_together(settings)
     routes = tables(env, directory).routes
     for name, models in routes.items():
         if problem := _unknown(models):
@@ -143,6 +140,17 @@ def load(env: Mapping[str, str], given: Mapping[str, object], directory: str = "
     if problem := _unknown(model for model in settings.models if model not in routes):
         raise _wrong_models(file, env, problem)
     return settings
+
+
+def _check_together(settings: Settings) -> None:
+    """Raise ConfigurationError for settings that exclude each other."""
+    if settings.ssl_keyfile and not settings.ssl_certfile:
+        raise ConfigurationError("ssl_keyfile needs ssl_certfile as well")
+    if settings.workers > 1 and settings.store.startswith("memory:"):
+        raise ConfigurationError(
+            f"workers={settings.workers} need a shared store, and memory: is none",
+            hint="Write sqlite:///path.db or redis://host.",
+        )
 
 
 def _unknown(models: Iterable[str]) -> str:

@@ -61,11 +61,15 @@ class Takeover:
 
     async def adopt(self) -> None:
         """Take over what dead processes have left, until nothing is left."""
-        while not self.paused and (leases := await self._orphans()):
-            await asyncio.gather(*map(self._take_over, leases))
+        leases = await self._orphans()
+        while leases:  # the next ones are adopted while these are read
+            _, leases = await asyncio.gather(self._take_over_all(leases), self._orphans())
 
     async def _orphans(self) -> list[Lease]:
-        return await self._store.adopt(self._process, CONCURRENCY)
+        return [] if self.paused else await self._store.adopt(self._process, CONCURRENCY)
+
+    async def _take_over_all(self, leases: Sequence[Lease]) -> None:
+        await asyncio.gather(*map(self._take_over, leases))
 
     def stall(self, lease: Lease, error: StoreError) -> None:
         """Note an answer of this process that could not be stored, to be tried again.
@@ -112,7 +116,7 @@ class Takeover:
     async def _resume_or_fail(self, lease: Lease, why: str) -> None:
         request, events = UNREADABLE, list[Event]()
         try:
-            records = await read_all(self._store, lease.stream)
+            records = await read_all(self._store, lease.stream, lease.tail)
             request = decode_request(records[0])
             events = [event for record in records[1:] for event in decode_events(record)]
             await self._resume_or_close(lease, request, events, why)
@@ -207,9 +211,12 @@ def parameters_of(request: AnswerRequest) -> Parameters:
     return {} if request.hedge_after is None else {"hedge_after": request.hedge_after}
 
 
-async def read_all(store: Store, stream: str) -> list[bytes]:
-    """Return all records of an answer, the request first."""
+async def read_all(store: Store, stream: str, tail: int | None = None) -> list[bytes]:
+    """Return the records of an answer, the request first: to `tail` if it is known."""
     found: list[bytes] = []
-    while (page := await store.read(stream, len(found))).records:
+    while tail is None or len(found) < tail:
+        page = await store.read(stream, len(found))
+        if not page.records:
+            break
         found += [record.data for record in page.records]
     return found
