@@ -43,7 +43,7 @@ from unbroken.metrics.prometheus import Board
 from unbroken.server import revocation
 from unbroken.server.admission import Models, Shares
 from unbroken.server.answers import Answers
-from unbroken.server.auth import KeyLimits, Keys, Principal, user
+from unbroken.server.auth import KeyLimits, Keys, Principal, presented_key, user
 from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
@@ -303,16 +303,14 @@ class Gateway:
         return await self.owned(http, stream)
 
     async def caller(self, http: HTTPConnection) -> Principal:
-        """Who asks, as the app says or by the key in `authorization` or `x-api-key`.
+        """Who asks, as the app says or by the key in `authorization` and its siblings.
         AuthenticationFailed if nobody we know.
         """
         if self._authenticate is not None:
             known = user(await self._authenticate(http))
             http.scope.setdefault("state", {})["owner"] = known.owner
             return known
-        scheme, _, key = http.headers.get("authorization", "").partition(" ")
-        presented = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
-        caller = await self.keys.principal(presented)
+        caller = await self.keys.principal(presented_key(http))
         http.scope.setdefault("state", {}).update(key=caller.name, owner=caller.owner)
         return caller
 
