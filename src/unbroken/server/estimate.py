@@ -126,10 +126,9 @@ def _asks_for_reasoning(request: Request) -> bool:
 
 
 def prompt_tokens(request: Request) -> int:
-    """About how many tokens the prompt of a request takes."""
+    """Estimate the tokens of the conversation and of its tools."""
     words = [(tool.name, tool.description, tool.parameters) for tool in request.tools or ()]
-    tools = msgspec.json.encode(words).decode() if words else ""
-    return estimate(tools) + sum(map(_message, request.messages))
+    return (_encoded(words) if words else 0) + sum(map(_message, request.messages))
 
 
 def _message(message: Message) -> int:
@@ -140,8 +139,17 @@ def _part(part: Part) -> int:
     """An image's bytes say nothing of its tokens; the tags around a text stand for the turn's."""
     if isinstance(part, ToolResult):
         return sum(map(_part, part.parts)) + _PER_RESULT
-    text = isinstance(part, Text | ToolUse | Reasoning | Refusal | Native)
-    return estimate(msgspec.json.encode(part).decode()) if text else _PER_IMAGE
+    if isinstance(part, Text) and len(part.text) > _LONG:
+        return estimate(part.text)  # a copy of megabytes would hold up the event loop
+    return _encoded(part) if isinstance(part, _WITH_TEXT) else _PER_IMAGE
+
+
+def _encoded(value: object) -> int:
+    return -(-len(msgspec.json.encode(value)) // 4)  # as `estimate` has it
+
+
+_WITH_TEXT = (Text, ToolUse, Reasoning, Refusal, Native)
+_LONG = 64 * 1024
 
 
 def _shown(choice: Choice) -> int:
