@@ -56,7 +56,7 @@ from unbroken.server.log import (
     request_id,
 )
 from unbroken.server.maintenance import Background
-from unbroken.server.options import split_options
+from unbroken.server.options import check_key, split_options
 from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
 from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import RELOADABLE, Settings
@@ -230,7 +230,7 @@ class Gateway:
             traceparent=http.headers.get("traceparent", ""),
             background=background,
         )
-        once = http.headers.get("idempotency-key", "") if key is None else key
+        once = check_key(http.headers.get("idempotency-key", "") if key is None else key)
         charges = request_charges(caller.owner, caller.limits.by_window())
         self._beginning += 1
         try:
@@ -247,7 +247,7 @@ class Gateway:
     async def _check_same_request(self, asked: AnswerRequest, created: Created) -> Created:
         """Return the stream of an idempotency key if its request equals this one."""
         first = (await self.answers.store.read(created.stream.id, limit=1)).records[0]
-        if not decode_request(first.data).same(decode_request(encode_request(asked))):
+        if not await asyncio.to_thread(_is_same, first.data, asked):
             said = "this Idempotency-Key was used with a different request"
             raise BadRequest(said, status=422, code="idempotency_key_reused")
         return created
@@ -376,6 +376,10 @@ def _labels(asked: AnswerRequest) -> dict[str, str]:
     """What an answer is found by: its model, and how the question begins."""
     questions = (m.text for m in reversed(asked.request.messages) if m.role == "user")
     return {"model": asked.models[0], "question": next(questions, "")[:200]}
+
+
+def _is_same(record: bytes, asked: AnswerRequest) -> bool:
+    return decode_request(record).same(decode_request(encode_request(asked)))
 
 
 def is_exhausted(stream: StreamInfo, after: int) -> bool:
