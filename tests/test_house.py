@@ -244,97 +244,11 @@ def test_what_threads_decode_is_made_ready():
     assert decoded - {name for text in texts for name in made_ready(text)} == set()
 
 
-SAME_NAME = {
-    "AsyncClient": "Client",
-    "AsyncStream": "Stream",
-    "AsyncTransport": "Transport",
-    "AsyncHttpTransport": "HttpTransport",
-    "AsyncGenerator": "Generator",
-    "AsyncIterator": "Iterator",
-    "__aenter__": "__enter__",
-    "__aexit__": "__exit__",
-    "__aiter__": "__iter__",
-    "aclose": "close",
-    "ag_running": "gi_running",
-    "aio": "sync",
-    "AsyncBody": "Body",
-    "AsyncPrompts": "Prompts",
-    "map_async": "map_sync",
-    "AsyncSplitTransport": "SplitTransport",
-    "unbroken.transport.http_async": "unbroken.transport.http_sync",
-    "AsyncConversation": "Conversation",
-    "unbroken.client._async": "unbroken.client._sync",
-}
+def test_the_blocking_client_is_the_one_that_is_generated():
+    command = [sys.executable, "scripts/generate_sync.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
-
-class Plain(ast.NodeTransformer):
-    """Takes async and await out of a tree, and docstrings."""
-
-    def generic_visit(self, node):
-        super().generic_visit(node)
-        for field in ("id", "attr", "name", "module"):
-            if isinstance(getattr(node, field, None), str):
-                setattr(node, field, SAME_NAME.get(getattr(node, field), getattr(node, field)))
-        if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Generator":
-            node.slice = node.slice.elts[0]
-        return node
-
-    def visit_ImportFrom(self, node):
-        node = self.generic_visit(node)
-        node.names.sort(key=lambda alias: alias.name)
-        return node
-
-    def visit_Await(self, node):
-        return self.visit(node.value)
-
-    def visit_AsyncFor(self, node):
-        return self.generic_visit(ast.For(**{f: getattr(node, f, None) for f in ast.For._fields}))
-
-    def visit_AsyncWith(self, node):
-        return self.generic_visit(ast.With(**{f: getattr(node, f, None) for f in ast.With._fields}))
-
-    def visit_AsyncFunctionDef(self, node):
-        fields = {f: getattr(node, f, None) for f in ast.FunctionDef._fields}
-        return self.visit_FunctionDef(ast.FunctionDef(**fields))
-
-    def visit_FunctionDef(self, node):
-        return self.generic_visit(self.undocumented(node))
-
-    def visit_ClassDef(self, node):
-        return self.generic_visit(self.undocumented(node))
-
-    def visit_Module(self, node):
-        node = self.generic_visit(self.undocumented(node))
-        node.body.sort(key=lambda one: getattr(one, "module", "~"))  # imports, by other names
-        return node
-
-    @staticmethod
-    def undocumented(node):
-        if ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        return node
-
-
-def plain(text):
-    return ast.dump(Plain().visit(ast.parse(text)))
-
-
-TWINS = (
-    ("client/_async.py", "client/_sync.py"),
-    ("client/_conversation_async.py", "client/_conversation_sync.py"),
-)
-
-
-@pytest.mark.parametrize(("awaiting", "blocking"), TWINS, ids=lambda name: name)
-def test_twins_say_the_same(awaiting, blocking):
-    text = sources()
-
-    assert plain(text[awaiting]) == plain(text[blocking])
-
-
-def test_the_rule_of_drivers_can_fail():
-    assert plain("async def f(): await g(1)") == plain("def f(): g(1)")
-    assert plain("async def f(): await g(1)") != plain("def f(): g(2)")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_front_door_has_at_most_40_names_and_each_is_there():

@@ -17,6 +17,7 @@ CHAT = "openai_chat"
 RESPONSES = "openai-responses"
 MESSAGES = "anthropic_messages"
 CONVERSE = "bedrock"
+GEMINI = "gemini"
 """The names of the dialects, as they stand in natives and in logs."""
 
 

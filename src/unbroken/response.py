@@ -111,6 +111,11 @@ class Choice(Struct, frozen=True):
     others: tuple[Other, ...] = ()
     message: Message | None = None
 
+    @property
+    def turn(self) -> Message:
+        """The `message`; made of the other fields where there is none."""
+        return _turn_of(self) if self.message is None else self.message
+
 
 def _turn_of(choice: Choice) -> Message:
     """The turn of a choice that was not accumulated from a stream."""
@@ -226,8 +231,7 @@ class Response(Struct, frozen=True, kw_only=True):
         It holds the blocks of the first choice in their order, with what their dialect says of
         them. A call that is not complete is no part of it.
         """
-        first = self.choices[0]
-        return _turn_of(first) if first.message is None else first.message
+        return self.choices[0].turn
 
     @property
     def finish_reason(self) -> FinishReason | None:

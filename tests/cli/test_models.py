@@ -130,7 +130,8 @@ def test_with_a_key_the_default_is_left_alone(unbroken, server):
 LISTS = [
     ("groq", "GROQ", b'{"data":[{"id":"b"},{"id":"a/c"}]}', ["groq/a/c", "groq/b"]),
     ("together", "TOGETHER", b'[{"id":"a/b","object":"model"}]', ["together/a/b"]),
-    ("gemini", "GOOGLE_GEMINI", b'{"data":[{"id":"models/g-1"}]}', ["gemini/g-1"]),
+    ("gemini", "GOOGLE_GEMINI", b'{"models":[{"name":"models/g-1"}]}', ["gemini/g-1"]),
+    ("gemini-openai", "GOOGLE_GEMINI", b'{"data":[{"id":"models/g-1"}]}', ["gemini-openai/g-1"]),
 ]
 
 
@@ -144,7 +145,8 @@ def test_a_provider_s_list_is_shown_as_names_to_use(unbroken, name, prefix, body
 
     assert done.stdout.splitlines() == json.loads(as_json.stdout) == shown
     assert asked[0][0] == provider.models_path
-    assert asked[0][1]["authorization"] == "Bearer sk-secret"
+    header = "x-goog-api-key" if name == "gemini" else "authorization"
+    assert asked[0][1][header].removeprefix("Bearer ") == "sk-secret"
 
 
 def test_the_simulator_lists_its_own(unbroken):

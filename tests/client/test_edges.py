@@ -182,8 +182,8 @@ def test_gemini_has_two_names_for_its_key(monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", "first")
     Client(transport=world).complete("gemini/gemini-3.8-flash", "hi")
 
-    shown = [asked.headers["authorization"] for asked in world.log]
-    assert shown == ["Bearer second", "Bearer first"]
+    shown = [asked.headers["x-goog-api-key"] for asked in world.log]
+    assert shown == ["second", "first"]
 
 
 def test_a_key_of_white_space_is_no_key():

@@ -149,6 +149,11 @@ WIRE = {
         "max_completion_tokens",
     ),
     "gemini": (
+        "https://generativelanguage.googleapis.com/v1beta/models/m:streamGenerateContent?alt=sse",
+        "x-goog-api-key",
+        "maxOutputTokens",
+    ),
+    "gemini-openai": (
         "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
         "authorization",
         "max_tokens",
@@ -198,13 +203,14 @@ def test_address_key_and_limit_are_written_as_the_provider_has_them(name):
 
     assert http.url == url
     assert http.headers[header] in {"secret", "Bearer secret"}
-    assert {key: value for key, value in body.items() if value == 5} == {limit: 5}
+    fields = body | body.get("generationConfig", {})
+    assert {key: value for key, value in fields.items() if value == 5} == {limit: 5}
 
 
 def test_usage_is_asked_for_only_where_it_must_be():
     asked = {n: "stream_options" in told(registry.provider(n), question())[1] for n in WIRE}
 
-    assert {name for name, asks in asked.items() if not asks} == {"mistral", "openrouter"}
+    assert {name for name, asks in asked.items() if not asks} == {"gemini", "mistral", "openrouter"}
 
 
 def test_mistral_has_another_name_for_the_seed():

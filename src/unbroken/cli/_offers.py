@@ -39,8 +39,13 @@ class _Model(Struct):
     owned_by: str | None = None
 
 
+class _Named(Struct):
+    name: str
+
+
 class _Page(Struct):
-    data: list[_Model]
+    data: list[_Model] = []
+    models: list[_Named] = []  # Gemini's
 
 
 # An object around the list with most, the bare list with Together.
@@ -128,10 +133,12 @@ def _transport(provider: Provider) -> Transport:
 
 def _models(data: bytes) -> list[_Model]:
     try:
-        found = _read(data)
+        found: _Page | list[_Model] = _read(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"this is no list of models: {error}") from error
-    return found.data if isinstance(found, _Page) else found
+    if isinstance(found, list):
+        return found
+    return [*found.data, *(_Model(model.name) for model in found.models)]
 
 
 def _name(model: _Model) -> str:

@@ -1,5 +1,6 @@
-"""The driver for callers that await. Its twin is `_sync.py`: change both, in the same order."""
+"""The client and its streams, for callers that await."""
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -42,6 +43,7 @@ class AsyncStream:
         self._driver = driver
         self._transport = transport
         self._batches = self._driver.batches()
+        self._events: deque[Event] = deque()  # read, and not taken yet
 
     @property
     def response(self) -> Response:
@@ -68,15 +70,17 @@ class AsyncStream:
         """The visible text of the first choice, piece by piece."""
         return self._text()
 
-    def batches(self) -> AsyncGenerator[list[Event], None]:
+    async def batches(self) -> AsyncGenerator[list[Event], None]:
         """The events as they arrive, all that one read brought at a time."""
-        return self._batches
+        while await self._more():
+            batch = [*self._events]
+            self._events.clear()
+            yield batch
 
     async def __aiter__(self) -> AsyncGenerator[Event, None]:
-        """Every event, one at a time."""
-        async for batch in self._batches:
-            for event in batch:
-                yield event
+        """Every event, one at a time. A loop that is left can be taken up by another one."""
+        while await self._more():
+            yield self._events.popleft()
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,10 +108,21 @@ class AsyncStream:
         await self._driver.abandon()
 
     async def _text(self) -> AsyncGenerator[str, None]:
-        async for batch in self._batches:
-            for event in batch:
-                if type(event) is TextDelta and event.choice == 0:
-                    yield event.text
+        self._driver.delivery.forbid_restart()
+        async for event in self:
+            if type(event) is TextDelta and event.choice == 0:
+                yield event.text
+
+    async def _more(self) -> bool:
+        """Return whether there are events to take; read on if none are left."""
+        if self._driver.left:
+            self._events.clear()
+        while not self._events:
+            batch = await anext(self._batches, None)
+            if batch is None:
+                return False
+            self._events.extend(batch)
+        return True
 
 
 class _Driver:
@@ -122,13 +137,13 @@ class _Driver:
         self._body: AsyncBody | None = None
         self._asked: HttpRequest | None = None
         self._lanes: list[_Driver] = []
-        self._left = False
+        self.left = False
 
     async def batches(self) -> AsyncGenerator[list[Event], None]:
         try:
             if self.delivery.hedge_after is not None:
                 yield await self._race(self.delivery.hedge_after)
-            while not (self.delivery.is_over or self._left):
+            while not (self.delivery.is_over or self.left):
                 if events := await self._step():
                     yield events
         finally:
@@ -142,15 +157,15 @@ class _Driver:
     async def first(self) -> list[Event]:
         """As a lane of a race: everything until there is content, or nothing."""
         events: list[Event] = []
-        while not (self._left or self.delivery.is_over or self.delivery.has_content):
+        while not (self.left or self.delivery.is_over or self.delivery.has_content):
             events += await self._step()
-        if self._left:
+        if self.left:
             await self._hang_up()
         return events if self.delivery.has_content else []
 
     async def abandon(self) -> None:
         """Somebody else was faster, or nobody listens: close what is open, at once."""
-        self._left = True
+        self.left = True
         await self._hang_up()
         if self._asked is not None:
             self._transport.give_up(self._asked)
@@ -174,7 +189,7 @@ class _Driver:
         """Wait for one thing, the connection or more of the answer, and tell the delivery."""
         delivery, now = self.delivery, self._transport.now
         body = self._body
-        if self._left:  # looked at last: who leaves takes the body away after saying so
+        if self.left:  # looked at last: who leaves takes the body away after saying so
             return []
         try:
             if body is None or not delivery.reading:
@@ -182,8 +197,8 @@ class _Driver:
                 return []
             data = await body.read(delivery.deadline)
         except UnbrokenError as error:
-            return [] if self._left else delivery.lost(error, now())
-        return [] if self._left else delivery.feed(data, now())
+            return [] if self.left else delivery.lost(error, now())
+        return [] if self.left else delivery.feed(data, now())
 
     async def _open(self) -> None:
         delivery, transport = self.delivery, self._transport
@@ -192,7 +207,7 @@ class _Driver:
         self._asked = attempt.http
         if attempt.delay:
             await transport.sleep(attempt.delay, attempt.http)
-        if self._left:
+        if self.left:
             return
         latest = attempt.deadlines.headers
         if attempt.delay and latest is not None and transport.now() >= latest:

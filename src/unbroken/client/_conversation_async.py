@@ -1,6 +1,4 @@
-"""A conversation for callers that await. Its twin is `_conversation_sync.py`: change both, in the
-same order.
-"""
+"""A conversation, for callers that await."""
 
 import weakref
 from typing import Unpack

@@ -1,6 +1,6 @@
-"""A conversation for callers that block. Its twin is `_conversation_async.py`: change both, in the
-same order.
-"""
+"""A conversation, for callers that block."""
+
+# Generated from _conversation_async.py by scripts/generate_sync.py: change that one, then run it.
 
 import weakref
 from typing import Unpack

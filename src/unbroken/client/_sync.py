@@ -1,5 +1,8 @@
-"""The driver for callers that block. Its twin is `_async.py`: change both, in the same order."""
+"""The client and its streams, for callers that block."""
 
+# Generated from _async.py by scripts/generate_sync.py: change that one, then run it.
+
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -42,6 +45,7 @@ class Stream:
         self._driver = driver
         self._transport = transport
         self._batches = self._driver.batches()
+        self._events: deque[Event] = deque()  # read, and not taken yet
 
     @property
     def response(self) -> Response:
@@ -70,13 +74,15 @@ class Stream:
 
     def batches(self) -> Generator[list[Event], None, None]:
         """The events as they arrive, all that one read brought at a time."""
-        return self._batches
+        while self._more():
+            batch = [*self._events]
+            self._events.clear()
+            yield batch
 
     def __iter__(self) -> Generator[Event, None, None]:
-        """Every event, one at a time."""
-        for batch in self._batches:
-            for event in batch:
-                yield event
+        """Every event, one at a time. A loop that is left can be taken up by another one."""
+        while self._more():
+            yield self._events.popleft()
 
     def __enter__(self) -> Self:
         return self
@@ -104,10 +110,21 @@ class Stream:
         self._driver.abandon()
 
     def _text(self) -> Generator[str, None, None]:
-        for batch in self._batches:
-            for event in batch:
-                if type(event) is TextDelta and event.choice == 0:
-                    yield event.text
+        self._driver.delivery.forbid_restart()
+        for event in self:
+            if type(event) is TextDelta and event.choice == 0:
+                yield event.text
+
+    def _more(self) -> bool:
+        """Return whether there are events to take; read on if none are left."""
+        if self._driver.left:
+            self._events.clear()
+        while not self._events:
+            batch = next(self._batches, None)
+            if batch is None:
+                return False
+            self._events.extend(batch)
+        return True
 
 
 class _Driver:
@@ -122,13 +139,13 @@ class _Driver:
         self._body: Body | None = None
         self._asked: HttpRequest | None = None
         self._lanes: list[_Driver] = []
-        self._left = False
+        self.left = False
 
     def batches(self) -> Generator[list[Event], None, None]:
         try:
             if self.delivery.hedge_after is not None:
                 yield self._race(self.delivery.hedge_after)
-            while not (self.delivery.is_over or self._left):
+            while not (self.delivery.is_over or self.left):
                 if events := self._step():
                     yield events
         finally:
@@ -142,15 +159,15 @@ class _Driver:
     def first(self) -> list[Event]:
         """As a lane of a race: everything until there is content, or nothing."""
         events: list[Event] = []
-        while not (self._left or self.delivery.is_over or self.delivery.has_content):
+        while not (self.left or self.delivery.is_over or self.delivery.has_content):
             events += self._step()
-        if self._left:
+        if self.left:
             self._hang_up()
         return events if self.delivery.has_content else []
 
     def abandon(self) -> None:
         """Somebody else was faster, or nobody listens: close what is open, at once."""
-        self._left = True
+        self.left = True
         self._hang_up()
         if self._asked is not None:
             self._transport.give_up(self._asked)
@@ -174,7 +191,7 @@ class _Driver:
         """Wait for one thing, the connection or more of the answer, and tell the delivery."""
         delivery, now = self.delivery, self._transport.now
         body = self._body
-        if self._left:  # looked at last: who leaves takes the body away after saying so
+        if self.left:  # looked at last: who leaves takes the body away after saying so
             return []
         try:
             if body is None or not delivery.reading:
@@ -182,8 +199,8 @@ class _Driver:
                 return []
             data = body.read(delivery.deadline)
         except UnbrokenError as error:
-            return [] if self._left else delivery.lost(error, now())
-        return [] if self._left else delivery.feed(data, now())
+            return [] if self.left else delivery.lost(error, now())
+        return [] if self.left else delivery.feed(data, now())
 
     def _open(self) -> None:
         delivery, transport = self.delivery, self._transport
@@ -192,7 +209,7 @@ class _Driver:
         self._asked = attempt.http
         if attempt.delay:
             transport.sleep(attempt.delay, attempt.http)
-        if self._left:
+        if self.left:
             return
         latest = attempt.deadlines.headers
         if attempt.delay and latest is not None and transport.now() >= latest:
@@ -215,8 +232,7 @@ class Client:
     stand in `unbroken.toml`. `observers` are told of every answer when it is over, OpenTelemetry's
     `unbroken.metrics.otel.Spans()` for one. `implied_finish`, for servers that never send a finish
     reason, takes a clean end for `stop`: of all providers, or of the named ones. `transport`
-    replaces real HTTP. One client serves many threads, and processes that are forked off begin with
-    connections of their own.
+    replaces real HTTP. One client serves many tasks of one event loop.
     """
 
     def __init__(  # noqa: PLR0913  # settings, by keyword

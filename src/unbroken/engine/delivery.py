@@ -247,7 +247,9 @@ class Delivery:
 
     def hedge(self) -> "Delivery":
         """Return the same request to the next of the route, or to the same model again."""
-        return Delivery(self._router.route[1:] or self._router.route, *self._given)
+        timeouts, _, jitter, quote, reads = self._given
+        route = self._router.route[1:] or self._router.route
+        return Delivery(route, timeouts, self._router.policy, jitter, quote, reads)
 
     def absorb(self, other: "Delivery", now: float) -> None:
         """This one answers; the attempts and the usage of the other one are kept."""

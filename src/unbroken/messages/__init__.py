@@ -11,6 +11,7 @@ from unbroken.messages.worded import format_error
 from unbroken.parts import (
     CHAT,
     CONVERSE,
+    GEMINI,
     MESSAGES,
     RESPONSES,
     Audio,
@@ -32,6 +33,7 @@ from unbroken.parts import (
 __all__ = [
     "CHAT",
     "CONVERSE",
+    "GEMINI",
     "MESSAGES",
     "RESPONSES",
     "Audio",

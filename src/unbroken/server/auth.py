@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
+from starlette.requests import HTTPConnection
 
 from unbroken.errors import (
     AuthenticationFailed,
@@ -223,6 +224,16 @@ def principal_of(info: StreamInfo, limits: Mapping[str, KeyLimits]) -> Principal
     expires = float(labels.pop("expires", "0"))
     own = msgspec.convert(labels, KeyLimits, strict=False)
     return Principal(info.id, name, limits.get(name) or own, admin, expires)
+
+
+def presented_key(http: HTTPConnection) -> str:
+    """Return the key that a request shows, as OpenAI's, Anthropic's or Google's SDK does."""
+    scheme, _, key = http.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    shown = http.headers.get("x-api-key") or http.headers.get("x-goog-api-key")
+    in_query = "/models" in http.url.path  # ai.google.dev/gemini-api/docs/api-key
+    return shown or (http.query_params.get("key", "") if in_query else "")
 
 
 def check_admin(principal: Principal) -> None:

@@ -49,21 +49,27 @@ DIGITS = 18
 _NOTICES = frozenset(get_args(Notice))
 
 
-def chat_endpoint(codec: Codec) -> Endpoint:
+Adjust = Callable[[HttpRequest, Request], Request]
+"""Adds to a request what its dialect has in the path."""
+
+
+def chat_endpoint(codec: Codec, adjust: Adjust = lambda _http, asked: asked) -> Endpoint:
     """An endpoint that answers in the dialect of `codec`."""
 
     async def endpoint(http: HttpRequest) -> HttpResponse:
-        return await _answer(http, codec)
+        return await _answer(http, codec, adjust)
 
-    return _with_error_handling(endpoint, codec)
+    return with_errors_in(endpoint, codec)
 
 
 def with_error_handling(endpoint: Endpoint) -> Endpoint:
     """The endpoint, with errors in OpenAI's shape."""
-    return _with_error_handling(endpoint, openai_chat.CODEC)
+    return with_errors_in(endpoint, openai_chat.CODEC)
 
 
-def _with_error_handling(endpoint: Endpoint, codec: Codec) -> Endpoint:
+def with_errors_in(endpoint: Endpoint, codec: Codec) -> Endpoint:
+    """The endpoint, with errors in the shape of a dialect."""
+
     async def answer(http: HttpRequest) -> HttpResponse:
         try:
             return await endpoint(http)
@@ -191,9 +197,9 @@ def client_disconnected() -> ProviderError:
     return BadRequest("the reader has left", status=499, code="client_closed_request")
 
 
-async def _answer(http: HttpRequest, codec: Codec) -> HttpResponse:
+async def _answer(http: HttpRequest, codec: Codec, adjust: Adjust) -> HttpResponse:
     server = gateway_of(http)
-    asked = await server.request(http, codec)
+    asked = adjust(http, await server.request(http, codec))
     created = await server.begin(http, asked, server.settings.on_disconnect)
     if not asked.stream:
         return await _full_response(http, codec, asked, created)

@@ -43,7 +43,7 @@ def usage_of(request: Request, response: Response, metrics: StreamMetrics) -> Us
     output = shown + _hidden_reasoning(request, metrics)
     return msgspec.structs.replace(
         known,
-        input_tokens=max(known.input_tokens, _asked(request)),
+        input_tokens=max(known.input_tokens, prompt_tokens(request)),
         output_tokens=max(known.output_tokens, output),
         source="estimated",
     )
@@ -114,9 +114,10 @@ def _asks_for_reasoning(request: Request) -> bool:
     )
 
 
-def _asked(request: Request) -> int:
-    tools = msgspec.json.encode(request.tools).decode() if request.tools else ""
-    return estimate(tools) + sum(map(_message, request.messages))
+def prompt_tokens(request: Request) -> int:
+    """Estimate the tokens of the conversation and of its tools."""
+    tools = _encoded(request.tools) if request.tools else 0
+    return tools + sum(map(_message, request.messages))
 
 
 def _message(message: Message) -> int:
@@ -125,8 +126,17 @@ def _message(message: Message) -> int:
 
 def _part(part: Part) -> int:
     """An image's bytes say nothing of its tokens; the tags around a text stand for the turn's."""
-    text = isinstance(part, Text | ToolUse | ToolResult | Reasoning)
-    return estimate(msgspec.json.encode(part).decode()) if text else _PER_IMAGE
+    if isinstance(part, Text) and len(part.text) > _LONG:
+        return estimate(part.text)  # a copy of megabytes would hold up the event loop
+    return _encoded(part) if isinstance(part, _WITH_TEXT) else _PER_IMAGE
+
+
+def _encoded(value: object) -> int:
+    return -(-len(msgspec.json.encode(value)) // 4)  # as `estimate` has it
+
+
+_WITH_TEXT = (Text, ToolUse, ToolResult, Reasoning)
+_LONG = 64 * 1024
 
 
 def _shown(choice: Choice) -> int:

@@ -45,14 +45,14 @@ from unbroken.metrics.prometheus import Board
 from unbroken.server import revocation
 from unbroken.server.admission import Models, Shares
 from unbroken.server.answers import Answers
-from unbroken.server.auth import KeyLimits, Keys, Principal, user
+from unbroken.server.auth import KeyLimits, Keys, Principal, presented_key, user
 from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
 from unbroken.server.log import log_answer
 from unbroken.server.maintenance import Background
 from unbroken.server.middleware import REQUEST_ID, AccessLogMiddleware, request_id
-from unbroken.server.options import split_options
+from unbroken.server.options import check_key, split_options
 from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
 from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import RELOADABLE, Settings
@@ -226,7 +226,7 @@ class Gateway:
             traceparent=http.headers.get("traceparent", ""),
             background=background,
         )
-        once = http.headers.get("idempotency-key", "") if key is None else key
+        once = check_key(http.headers.get("idempotency-key", "") if key is None else key)
         charges = request_charges(caller.owner, caller.limits.by_window())
         self._beginning += 1
         try:
@@ -243,7 +243,7 @@ class Gateway:
     async def _check_same_request(self, asked: AnswerRequest, created: Created) -> Created:
         """Return the stream of an idempotency key if its request equals this one."""
         first = (await self.answers.store.read(created.stream.id, limit=1)).records[0]
-        if not decode_request(first.data).same(decode_request(encode_request(asked))):
+        if not await asyncio.to_thread(_is_same, first.data, asked):
             said = "this Idempotency-Key was used with a different request"
             raise BadRequest(said, status=422, code="idempotency_key_reused")
         return created
@@ -300,16 +300,14 @@ class Gateway:
         return await self.owned(http, stream)
 
     async def caller(self, http: HTTPConnection) -> Principal:
-        """Who asks, as the app says or by the key in `authorization` or `x-api-key`.
+        """Who asks, as the app says or by the key in `authorization` and its siblings.
         AuthenticationFailed if nobody we know.
         """
         if self._authenticate is not None:
             known = user(await self._authenticate(http))
             http.scope.setdefault("state", {})["owner"] = known.owner
             return known
-        scheme, _, key = http.headers.get("authorization", "").partition(" ")
-        presented = key.strip() if scheme.lower() == "bearer" else http.headers.get("x-api-key", "")
-        caller = await self.keys.principal(presented)
+        caller = await self.keys.principal(presented_key(http))
         http.scope.setdefault("state", {}).update(key=caller.name, owner=caller.owner)
         return caller
 
@@ -374,6 +372,10 @@ def _labels(asked: AnswerRequest) -> dict[str, str]:
     """What an answer is found by: its model, and how the question begins."""
     questions = (m.text for m in reversed(asked.request.messages) if m.role == "user")
     return {"model": asked.models[0], "question": next(questions, "")[:200]}
+
+
+def _is_same(record: bytes, asked: AnswerRequest) -> bool:
+    return decode_request(record).same(decode_request(encode_request(asked)))
 
 
 def is_exhausted(stream: StreamInfo, after: int) -> bool:

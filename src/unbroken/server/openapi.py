@@ -18,6 +18,7 @@ Json = dict[str, Any]
 CHAT = "https://platform.openai.com/docs/api-reference/chat/create"
 RESPONSES = "https://platform.openai.com/docs/api-reference/responses/create"
 MESSAGES = "https://docs.claude.com/en/api/messages"
+GEMINI = "https://ai.google.dev/api/generate-content"
 
 
 class Operation(Struct, frozen=True):
@@ -55,6 +56,16 @@ OPERATIONS = (
               answers=_BOTH),
     Operation("delete", "/v1/responses/{id}", "Stop a response and delete it", "Dialects"),
     Operation("post", "/v1/responses/{id}/cancel", "Stop a response", "Dialects"),
+    Operation("post", "/{version}/models/{model:path}:generateContent",
+              "Ask as Google's Gemini API", "Dialects", f"Question ({GEMINI})"),
+    Operation("post", "/{version}/models/{model:path}:streamGenerateContent",
+              "The same, as a stream with `alt=sse`, else as a list", "Dialects",
+              f"Question ({GEMINI})", query={"alt": "sse: as a stream"},
+              answers={"application/json": "", _SSE: "with `alt=sse`"}),
+    Operation("post", "/{version}/models/{model:path}:countTokens",
+              "An estimate of a prompt's tokens", "Dialects", f"Question ({GEMINI})"),
+    Operation("get", "/v1beta/models", "The names that `model` may have, as Gemini", "Dialects"),
+    Operation("get", "/v1beta/models/{name:path}", "One of them; 404 for others", "Dialects"),
     Operation("get", "/v1/models", "The names that `model` may have", "Dialects"),
     Operation("get", "/v1/models/{name:path}", "One of these names; 404 for others", "Dialects"),
     Operation("get", "/stream", "One question, one answer, for EventSource and curl", "Browsers",
@@ -107,12 +118,13 @@ def description(version: str) -> Json:
             "description": "A WebSocket at `/ws` starts, follows and cancels answers as well.",
         },
         "servers": [{"url": "."}],
-        "security": [{"bearer": []}, {"x-api-key": []}],
+        "security": [{"bearer": []}, {"x-api-key": []}, {"x-goog-api-key": []}],
         "paths": paths,
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "x-goog-api-key": {"type": "apiKey", "in": "header", "name": "x-goog-api-key"},
             },
             "schemas": _schemas(),
         },
@@ -142,7 +154,12 @@ def _operation(operation: Operation) -> Json:
 
 
 def _parameters(operation: Operation) -> list[Json]:
-    described = {"id": "its id", "name": "its name"}
+    described = {
+        "id": "its id",
+        "name": "its name",
+        "model": "the model that is asked",
+        "version": "v1beta, v1 or v1alpha",
+    }
     names = re.findall(r"{(\w+)", operation.path)
     places = [(name, "path", described[name]) for name in names]
     places += [(name, "query", said) for name, said in operation.query.items()]

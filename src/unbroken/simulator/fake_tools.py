@@ -5,7 +5,7 @@ import re
 import msgspec
 
 from unbroken.errors import BadRequest
-from unbroken.messages import Request, Tool, ToolUse
+from unbroken.messages import Request, Tool, ToolResult, ToolUse
 from unbroken.simulator import fake_json
 from unbroken.simulator.rng import Rng
 
@@ -41,7 +41,8 @@ def calls(request: Request, rng: Rng, room: int) -> list[ToolUse]:
 
 
 def _answered(request: Request) -> bool:
-    return bool(request.messages) and request.messages[-1].role == "tool"
+    last = request.messages[-1].parts if request.messages else ()
+    return any(isinstance(part, ToolResult) for part in last)
 
 
 def _question(request: Request) -> str:

@@ -4,7 +4,8 @@ Transports and the HTTP server ask `SimulatedServer.answer` what to do; neither 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -16,7 +17,13 @@ from unbroken.simulator.player import play
 from unbroken.simulator.scenario import PACES, Scenario, named, parse
 from unbroken.simulator.steps import JSON, End, Head, Send, Step, refuse
 from unbroken.simulator.stored import StoredResponses
-from unbroken.wire import anthropic_messages, bedrock_converse, openai_chat, openai_responses
+from unbroken.wire import (
+    anthropic_messages,
+    bedrock_converse,
+    gemini,
+    openai_chat,
+    openai_responses,
+)
 from unbroken.wire.codec import Codec
 
 HEADER = "x-unbroken-scenario"
@@ -35,6 +42,10 @@ DIALECTS: tuple[tuple[re.Pattern[str], Codec], ...] = (
     (
         re.compile(r"/model/(?P<model>[^/]+)/converse(?P<stream>-stream)?$"),
         bedrock_converse.CODEC,
+    ),
+    (
+        re.compile(r"/models/(?P<model>.+):(?:(?P<stream>streamG)|g)enerateContent$"),
+        gemini.CODEC,
     ),
 )
 _KEPT = re.compile(r"/responses/(?P<id>[^/]+)(?P<cancel>/cancel)?$")
@@ -69,7 +80,8 @@ class SimulatedServer:
         self.log.append(entry)
         del self.log[:-YOUNGEST]
         if place.endswith("/models"):
-            return iter(_models(as_anthropic="anthropic-version" in headers)), entry
+            shape = "anthropic" if "anthropic-version" in headers else "openai"
+            return iter(_models("gemini" if place == "/v1beta/models" else shape)), entry
         found = ((codec, pattern.search(place)) for pattern, codec in DIALECTS)
         codec, match = next(((c, m) for c, m in found if m), (openai_chat.CODEC, None))
         try:
@@ -121,7 +133,10 @@ class SimulatedServer:
         return self._counts[key]
 
 
-_PATHS = "/v1/chat/completions, /v1/messages, /v1/responses, /model/ID/converse-stream, /v1/models"
+_PATHS = (
+    "/v1/chat/completions, /v1/messages, /v1/responses, /model/ID/converse-stream, "
+    "/v1beta/models/ID:streamGenerateContent, /v1/models"
+)
 
 
 def _as_the_path_says(asked: Request, match: re.Match[str]) -> Request:
@@ -133,13 +148,24 @@ def _as_the_path_says(asked: Request, match: re.Match[str]) -> Request:
     return msgspec.structs.replace(asked, model=model, stream=stream)
 
 
-def _models(*, as_anthropic: bool) -> list[Step]:
-    """The list of models, in the shape of whoever asks."""
-    names = [name or "demo" for name in PACES]
-    if as_anthropic:
-        data = [{"type": "model", "id": name, "display_name": name} for name in names]
-        body = {"data": data, "has_more": False, "first_id": names[0], "last_id": names[-1]}
-    else:
-        shown = [{"id": n, "object": "model", "created": 0, "owned_by": "sim"} for n in names]
-        body = {"object": "list", "data": shown}
+def _models(shape: str) -> list[Step]:
+    """The list of models, in the shape of the caller's dialect."""
+    body = _MODELS[shape]([name or "demo" for name in PACES])
     return [Head(200, dict(JSON)), Send(msgspec.json.encode(body)), End()]
+
+
+_MODELS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
+    "openai": lambda names: {
+        "object": "list",
+        "data": [{"id": n, "object": "model", "created": 0, "owned_by": "sim"} for n in names],
+    },
+    "anthropic": lambda names: {
+        "data": [{"type": "model", "id": name, "display_name": name} for name in names],
+        "has_more": False,
+        "first_id": names[0],
+        "last_id": names[-1],
+    },
+    "gemini": lambda names: {
+        "models": [{"name": f"models/{name}", "displayName": name} for name in names]
+    },
+}

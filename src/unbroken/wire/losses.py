@@ -20,6 +20,7 @@ from unbroken.wire.fields import (
     Table,
     anthropic_messages,
     bedrock_converse,
+    gemini,
     openai_chat,
     openai_responses,
     ours,
@@ -41,6 +42,7 @@ TABLES = {
         openai_responses.TABLE,
         anthropic_messages.TABLE,
         bedrock_converse.TABLE,
+        gemini.TABLE,
     )
 }
 """The tables of all dialects, by their names."""
@@ -112,7 +114,7 @@ def _message(message: Message, dialect: str, words: frozenset[str]) -> Iterator[
         yield from _fields(item, where, _shown(where), table, words)
 
 
-_TOP = frozenset({"system", "instructions"})
+_TOP = frozenset({"system", "instructions", "systemInstruction"})
 """Fields at the top of a body that are turns all the same."""
 
 
