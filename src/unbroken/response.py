@@ -181,7 +181,9 @@ class Response(Struct, frozen=True, kw_only=True):
     `provider` and `model` are those that answer, or answered last. `end` is None while it is
     still coming. `usage` is what all attempts together used, None when no provider reported any;
     its `source` is `partial` when one of them did not tell all. `skipped_events` counts malformed
-    events that were passed over. `reads` makes an object of a complete answer.
+    events that were passed over. `omitted` are the JSON paths of what the question held and the
+    provider's `dialect` has no word for; `headers` are those of the provider's answer. `reads`
+    makes an object of a complete answer.
     """
 
     id: str = ""
@@ -193,6 +195,9 @@ class Response(Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     skipped_events: int = 0
     request_id: str = ""
+    omitted: tuple[str, ...] = ()
+    dialect: str = ""
+    headers: dict[str, str] = {}
     running: Attempt | None = None
     reads: Reads | None = None
 

@@ -24,7 +24,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
@@ -36,7 +35,6 @@ from unbroken.errors import (
     OffsetUnknown,
     Overloaded,
     StreamMissing,
-    error_class,
 )
 from unbroken.messages import Request
 from unbroken.metrics import prices
@@ -57,12 +55,13 @@ from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request,
 from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import RELOADABLE, Settings
 from unbroken.server.shares import ShareLinks
+from unbroken.server.travel import OMITTED_HEADER, with_headers
+from unbroken.server.unknown_paths import unknown_path
 from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
 from unbroken.stores.counters import QuotaReached
 from unbroken.wire.codec import Codec
-from unbroken.wire.openai_chat.dialect import CODEC
 
 try:
     from unbroken.metrics.otel import Spans
@@ -77,15 +76,6 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
-
-
-async def _no_such_thing(http: HttpRequest, error: Exception) -> Response:
-    """Return 404 and 405 in the same error format as every other refusal."""
-    assert isinstance(error, HTTPException)
-    said = f"{http.method} {http.url.path}: {error.detail}; see /docs"
-    refusal = error_class(error.status_code)(said, status=error.status_code, code="unknown_url")
-    body = CODEC.dialect.encode_error(refusal)
-    return Response(body, error.status_code, error.headers, "application/json")
 
 
 def found_routes() -> list[BaseRoute]:
@@ -125,7 +115,7 @@ class Gateway:
             routes=found_routes(),
             middleware=self._middleware(),
             lifespan=self._lifespan,
-            exception_handlers={HTTPException: _no_such_thing},
+            exception_handlers={HTTPException: unknown_path},
         )
         self._app.state.gateway = self
         keys = self.keys if authenticate is None else None
@@ -180,7 +170,7 @@ class Gateway:
         """CORS, if other sites' pages may ask."""
         if not self.settings.cors:
             return []
-        exposed = [STREAM_HEADER, REQUEST_ID, "retry-after"]
+        exposed = [STREAM_HEADER, OMITTED_HEADER, REQUEST_ID, "retry-after"]
         return [
             Middleware(
                 CORSMiddleware,
@@ -263,16 +253,20 @@ class Gateway:
         return sum(one.request.owner == owner for one in self.answers.producers.values())
 
     def feed(
-        self, http: HTTPConnection, source: AsyncGenerator[bytes, None], stream: str
+        self,
+        http: HTTPConnection,
+        source: AsyncGenerator[bytes, None],
+        stream: str,
+        headers: Mapping[str, str] | None = None,
     ) -> StreamResponse:
         """The response that sends what is read of a stream. RateLimited if the caller follows as
         many as it may.
         """
         owner = reader_of(http)
         self.followers.check(owner)
-        headers = {STREAM_HEADER: stream}
+        shown = {STREAM_HEADER: stream, **(headers or {})}
         counted = partial(self.followers.taken, owner)
-        return _Followed(counted, source, headers=headers, heartbeat=self.settings.heartbeat)
+        return _Followed(counted, source, headers=shown, heartbeat=self.settings.heartbeat)
 
     async def owned(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""
@@ -336,7 +330,8 @@ class Gateway:
 
     async def request(self, http: HttpRequest, codec: Codec) -> Request:
         """The request in the body; BadRequest (413) if it is too large or too complex."""
-        return await parse_request(await read_body(http.stream(), self.settings.max_body), codec)
+        body = await read_body(http.stream(), self.settings.max_body)
+        return with_headers(await parse_request(body, codec), http.headers)
 
 
 class _Followed(StreamResponse):
