@@ -158,6 +158,7 @@ class ProviderError(UnbrokenError):
         self.status = status
         self.code = code
         self.body = body
+        self.dialect = ""
         self.retry_after = retry_after
         self.should_retry: bool | None = None
 

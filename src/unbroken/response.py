@@ -111,6 +111,11 @@ class Choice(Struct, frozen=True):
     others: tuple[Other, ...] = ()
     message: Message | None = None
 
+    @property
+    def turn(self) -> Message:
+        """The `message`; made of the other fields where there is none."""
+        return _turn_of(self) if self.message is None else self.message
+
 
 def _turn_of(choice: Choice) -> Message:
     """The turn of a choice that was not accumulated from a stream."""
@@ -176,7 +181,9 @@ class Response(Struct, frozen=True, kw_only=True):
     `provider` and `model` are those that answer, or answered last. `end` is None while it is
     still coming. `usage` is what all attempts together used, None when no provider reported any;
     its `source` is `partial` when one of them did not tell all. `skipped_events` counts malformed
-    events that were passed over. `reads` makes an object of a complete answer.
+    events that were passed over. `omitted` are the JSON paths of what the question held and the
+    provider's `dialect` has no word for; `headers` are those of the provider's answer. `reads`
+    makes an object of a complete answer.
     """
 
     id: str = ""
@@ -188,6 +195,9 @@ class Response(Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     skipped_events: int = 0
     request_id: str = ""
+    omitted: tuple[str, ...] = ()
+    dialect: str = ""
+    headers: dict[str, str] = {}
     running: Attempt | None = None
     reads: Reads | None = None
 
@@ -226,8 +236,7 @@ class Response(Struct, frozen=True, kw_only=True):
         It holds the blocks of the first choice in their order, with what their dialect says of
         them. A call that is not complete is no part of it.
         """
-        first = self.choices[0]
-        return _turn_of(first) if first.message is None else first.message
+        return self.choices[0].turn
 
     @property
     def finish_reason(self) -> FinishReason | None:

@@ -5,7 +5,7 @@ import pytest
 
 from unbroken.errors import BadRequest
 from unbroken.server.admission import Models
-from unbroken.server.options import split_options
+from unbroken.server.options import MAX_FALLBACKS, MAX_KEY, check_key, split_options
 from unbroken.server.settings import Settings
 from unbroken.wire import anthropic_messages, openai_chat, openai_responses
 
@@ -48,3 +48,14 @@ def test_no_field_chooses_a_model_past_the_list():
         Models(Settings(models=["openrouter/cheap"]), (), {}).check_fields({"models": ["dear"]})
 
     Models(Settings(), (), {}).check_fields({"models": ["dear"]})
+
+
+def test_keys_and_fallbacks_are_bounded():
+    body = {"model": "m", "messages": ASK, "fallbacks": ["m"] * (MAX_FALLBACKS + 1)}
+    asked = openai_chat.CODEC.dialect.decode_request(msgspec.json.encode(body))
+
+    assert check_key("k" * MAX_KEY)
+    with pytest.raises(BadRequest, match="Idempotency-Key"):
+        check_key("k" * (MAX_KEY + 1))
+    with pytest.raises(BadRequest, match="fallbacks"):
+        split_options(asked)

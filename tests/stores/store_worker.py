@@ -52,7 +52,7 @@ async def produce(url, name, count):
 
 
 async def contend(url, name, seconds):
-    """Fight for one stream: adopt it, live too shortly, come back and go on where nobody did."""
+    """Fight for one stream: adopt it, live too shortly, come back and go on where no other did."""
     dice, until, refused = random.Random(name), time.monotonic() + float(seconds), 0
     async with registry.open_store(url) as store:
         while time.monotonic() < until:

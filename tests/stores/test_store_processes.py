@@ -88,13 +88,13 @@ async def adopted(store, count):
 
 
 async def killed_producer(url, streams, delay):
-    """What a producer had been told was stored when it was killed."""
+    """What was acknowledged to a producer when it was killed."""
     acknowledged = {}
     async with worker("produce", url, f"p{delay}", len(streams)) as process:
         await line(process)
         asyncio.get_running_loop().call_later(delay, os.kill, process.pid, signal.SIGKILL)
         out = await asyncio.wait_for(process.stdout.read(), SOON)
-        for words in (told.split() for told in out.decode().split("\n")[:-1]):
+        for words in (one.split() for one in out.decode().split("\n")[:-1]):
             acknowledged[words[0]] = int(words[1])
     return acknowledged
 
@@ -131,9 +131,10 @@ def test_producers_that_fight_for_a_stream_never_mix(url):
             fights = (finished("contend", url, f"p{n}", 2) for n in range(4))
             outs = await asyncio.gather(*fights)
             records = await whole(store, "s")
-        told = [told.split(" ", 2) for out in outs for told in out if told.startswith("stored")]
-        stored = sorted((int(at), record.encode()) for _, at, record in told)
-        refused = sum(int(told.split()[1]) for out in outs for told in out if "refused" in told)
+        lines = [one for out in outs for one in out]
+        stored = [one.split(" ", 2)[1:] for one in lines if one.startswith("stored")]
+        stored = sorted((int(at), record.encode()) for at, record in stored)
+        refused = sum(int(one.split()[1]) for one in lines if "refused" in one)
         fences = [int(record.data.split()[1]) for record in records]
 
         assert stored == [(record.offset, record.data) for record in records]
@@ -186,14 +187,14 @@ def test_a_follower_in_another_process_is_woken(url):
         async with registry.open_store(url) as store:
             await store.create(NewStream("s"))
             async with worker("follow", url, "s") as process:
-                told = [await line(process)]
+                lines = [await line(process)]
                 for at in range(5):
                     await store.append("s", [b"%d" % at], at)
-                    told.append(await line(process))
+                    lines.append(await line(process))
                 await store.close("s", End("complete"), 5)
-                told.append(await line(process))
+                lines.append(await line(process))
 
-        assert told == ["ready 0", "1 0", "2 1", "3 2", "4 3", "5 4", "end complete"]
+        assert lines == ["ready 0", "1 0", "2 1", "3 2", "4 3", "5 4", "end complete"]
 
     asyncio.run(story())
 
@@ -227,7 +228,7 @@ def test_what_another_process_deleted_is_gone_for_those_who_follow_it(url):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
-def test_nobody_else_may_read_the_files(tmp_path):
+def test_no_other_user_may_read_the_files(tmp_path):
     place = tmp_path / "new"
 
     async def story():

@@ -72,7 +72,7 @@ NUMBERS = [b"%d" % number for number in range(60)]
 
 
 @pytest.mark.parametrize("away", [0.0, 0.7])
-def test_a_killed_redis_comes_back_and_nobody_has_noticed(server, away):
+def test_a_killed_redis_comes_back_unnoticed(server, away):
     async def story():
         async with fresh(url=server.url) as here, fresh(url=server.url, prefix="x") as one:
             async with fresh(url=server.url, prefix="x") as other:
@@ -527,7 +527,7 @@ def test_who_asks_for_what_no_utf8_says_is_told_and_those_on_the_same_trip_are_s
     assert asyncio.run(story()) == ([StoreError] * 2, "s")
 
 
-def test_streams_that_nobody_follows_any_more_are_not_listened_to():
+def test_streams_without_followers_are_not_subscribed():
     async def story():
         async with fresh() as store:
             for number in range(IDLE_ENTRIES + 5):
@@ -540,7 +540,7 @@ def test_streams_that_nobody_follows_any_more_are_not_listened_to():
     assert asyncio.run(story()) == (IDLE_ENTRIES,) * 3
 
 
-def test_streams_that_somebody_follows_are_listened_to_however_many_they_are():
+def test_followed_streams_are_subscribed_however_many_they_are():
     names = [f"s{number}" for number in range(IDLE_ENTRIES + 76)]
 
     async def story():
@@ -865,7 +865,7 @@ def test_a_server_of_a_cluster_that_is_killed_comes_back(cluster):
 
 @pytest.mark.slow
 def test_a_replica_that_is_promoted_goes_on(tmp_path, cluster):
-    """A fail-over that nobody asked for: the master is killed for good."""
+    """An unplanned fail-over: the master is killed for good."""
 
     async def story(replica):
         master = (await say(cluster[1], "CLUSTER", "MYID")).decode()

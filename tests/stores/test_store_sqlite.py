@@ -27,13 +27,13 @@ def path(tmp_path):
 
 
 def run(path, story, **settings):
-    """A story told with an open store."""
+    """Run a story with an open store."""
 
-    async def told():
+    async def opened():
         async with SqliteStore(path, **settings) as store:
             return await story(store)
 
-    return asyncio.run(told())
+    return asyncio.run(opened())
 
 
 async def nothing(store):
@@ -233,7 +233,7 @@ def test_a_store_that_was_not_entered_says_so(path, call):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nobody_waits_for_a_writer_that_is_gone(path):
+def test_no_caller_waits_for_a_writer_that_is_gone(path):
     async def story(store):
         await store.create(NewStream("s"))
         with pytest.raises(StoreError, match="writer has ended"):
@@ -273,7 +273,7 @@ def test_what_another_writes_is_seen_even_by_those_who_followed_from_memory(path
     run(path, story)
 
 
-def test_old_news_wakes_nobody_for_good(path):
+def test_old_news_wakes_no_waiter_for_good(path):
     async def story(store):
         await store.create(NewStream("s"))
         wait = asyncio.ensure_future(store.wait("s", 0, 30))
@@ -324,7 +324,7 @@ def test_recent_records_are_a_bounded_and_true_piece_of_the_stream(sizes, data):
         assert page is None or page.records == records[after : after + 3]
 
 
-def test_watches_that_nobody_uses_are_dropped_and_the_used_ones_stay():
+def test_unused_watches_are_dropped_and_the_used_ones_stay():
     watches = Watches()
 
     with watches.acquire("kept") as kept:

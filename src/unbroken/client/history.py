@@ -44,7 +44,8 @@ _PER_IMAGE = 1000
 
 def estimate(text: str) -> int:
     """About how many tokens a text is: its bytes in UTF-8, divided by four, rounded up."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return -(-size // _BYTES_PER_TOKEN)
 
 
 class Turn(Struct, frozen=True):

@@ -1,6 +1,7 @@
 """The state of one attempt."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec import Struct
 
@@ -34,7 +35,7 @@ class CurrentAttempt:
         self.begin, self.delay = now + delay, delay
         self.tokens = 0.0  # taken from the rate limiter
         self.has_turn = False
-        self.url = ""
+        self.url, self.omitted = "", tuple[str, ...]()
         self.decoder: Decoder | None = None
         self.filter: StitchFilter | None = None
         self.status: int | None = None
@@ -82,6 +83,15 @@ class CurrentAttempt:
             return
         self.decoder = self.target.provider.codec.decoder(request)
 
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of a Response that are of this attempt alone."""
+        return {
+            "request_id": self.request_id,
+            "omitted": self.omitted,
+            "dialect": self.target.provider.codec.dialect.name,
+            "headers": dict(self.headers),
+        }
+
     def collect_error(self, data: bytes) -> bool:
         """Take more of an error body; return whether there may be more of it."""
         self.error_body += data
@@ -96,4 +106,6 @@ class CurrentAttempt:
     def response_error(self) -> ProviderError:
         """Return the error that status, headers and body describe."""
         dialect = self.target.provider.codec.dialect
-        return dialect.decode_error(self.status or 500, self.headers, self.error_body)
+        error = dialect.decode_error(self.status or 500, self.headers, self.error_body)
+        error.body, error.dialect = error.body or self.error_body, dialect.name
+        return error

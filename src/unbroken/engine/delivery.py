@@ -142,7 +142,7 @@ class Delivery:
             usage=usage,
             attempts=tuple(self._account.attempts),
             skipped_events=self._account.skipped + self._try.skipped,
-            request_id=self._try.request_id,
+            **self._try.facts(),
             reads=self._given[4],
             running=None
             if self.is_over
@@ -187,7 +187,7 @@ class Delivery:
         first = router.content_timeout(now)
         deadlines = self._clocks.attempt(self._try.begin, now, first)
         http = router.request(self._try, before)
-        self._try.url = http.url
+        self._try.url, self._try.omitted = http.url, http.omitted
         self._notices = router.resumed() or self._notices
         return NextAttempt(http, self._try.delay, deadlines)
 

@@ -40,6 +40,7 @@ _FAMILY = frozenset({MESSAGES, CONVERSE, ""})
 """Dialects whose signatures Claude understands; "" is what a library caller wrote."""
 
 
+@ready
 class _Source(Struct):
     type: str = ""
     media_type: str = ""
@@ -55,7 +56,7 @@ class _Block(Struct):
 
     type: str
     text: str = ""
-    source: _Source | None = None
+    source: Any = None
     title: str | None = None
     id: str = ""
     name: str = ""
@@ -101,7 +102,8 @@ def read_block(data: dict[str, Any]) -> Part:
         case "text":
             return Text(block.text, cache)
         case "image" | "document" if block.source is not None:
-            return _read_source(block, block.source, cache) or Native(MESSAGES, data)
+            source = msgspec.convert(block.source, _Source)
+            return _read_source(block, source, cache) or Native(MESSAGES, data)
         case "tool_use":
             arguments = msgspec.json.encode({} if block.input is None else block.input).decode()
             return ToolUse(block.id, block.name, arguments, cache=cache)

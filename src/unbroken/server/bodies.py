@@ -8,6 +8,7 @@ parsed in a thread, where other requests get their turn.
 import asyncio
 import re
 from collections.abc import AsyncIterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from unbroken.errors import BadRequest
 from unbroken.messages import Request
@@ -26,6 +27,9 @@ _INLINE_BYTES, _INLINE_VALUES = 128 * 1024, 1_000
 
 _WINDOW = 1 << 20
 """Bytes that one regular expression is run over: it holds the interpreter's lock."""
+
+_PARSER = ThreadPoolExecutor(1, "unbroken-parse")
+"""One large body after the other, so that what each costs does not come at the same time."""
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BACKSLASHES = re.compile(rb"\\*")
@@ -53,7 +57,7 @@ async def parse_request(body: bytes, codec: Codec) -> Request:
     """Return the request in a body of that dialect. BadRequest names what is wrong with it."""
     if len(body) <= _INLINE_BYTES and _openings_and_commas(body) <= _INLINE_VALUES:
         return _parse(body, codec)
-    return await asyncio.to_thread(_parse, body, codec)
+    return await asyncio.get_running_loop().run_in_executor(_PARSER, _parse, body, codec)
 
 
 def _parse(body: bytes, codec: Codec) -> Request:

@@ -28,15 +28,22 @@ from unbroken.errors import (
 from unbroken.events import Notice
 from unbroken.messages import Request
 from unbroken.response import Response
-from unbroken.server.gateway import STREAM_HEADER, gateway_of
+from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
 from unbroken.server.log import LOGGER, log_event
 from unbroken.server.records import (
     Failure,
     as_unbroken_error,
+    decode_outcome,
     end_error,
 )
 from unbroken.server.responses import wait_for_disconnect
 from unbroken.server.tail import RecordBatch
+from unbroken.server.travel import (
+    ProviderFacts,
+    error_headers,
+    provider_facts,
+    response_headers,
+)
 from unbroken.stores.base import BEGINNING, Created, End
 from unbroken.wire import openai_chat
 from unbroken.wire.codec import Codec
@@ -65,6 +72,11 @@ def chat_endpoint(codec: Codec, adjust: Adjust = lambda _http, asked: asked) -> 
 def with_error_handling(endpoint: Endpoint) -> Endpoint:
     """The endpoint, with errors in OpenAI's shape."""
     return with_errors_in(endpoint, openai_chat.CODEC)
+
+
+def with_errors_of(codec: Codec) -> Callable[[Endpoint], Endpoint]:
+    """A decorator: the endpoint, with errors in the dialect of `codec`."""
+    return lambda endpoint: with_errors_in(endpoint, codec)
 
 
 def with_errors_in(endpoint: Endpoint, codec: Codec) -> Endpoint:
@@ -108,7 +120,21 @@ def error_response(error: ProviderError, codec: Codec) -> HttpResponse:
     headers = {"content-type": "application/json"}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))  # RFC 9110, 10.2.3
-    return HttpResponse(codec.dialect.encode_error(error), error.status or 500, headers)
+    headers |= error_headers(error, codec.dialect.name)
+    own = error.body if error.dialect == codec.dialect.name else b""
+    return HttpResponse(own or codec.dialect.encode_error(error), error.status or 500, headers)
+
+
+async def provider_headers(server: Gateway, stream: str, codec: Codec) -> dict[str, str]:
+    """What a client of this dialect learns from headers about the provider's answer. Nothing, while
+    another process produces it.
+    """
+    producer = server.answers.producers.get(stream)
+    if producer is not None:
+        return response_headers(provider_facts(producer.response), codec.dialect.name)
+    end = (await server.answers.store.info(stream)).end
+    facts = ProviderFacts() if end is None else decode_outcome(end.final).facts
+    return response_headers(facts, codec.dialect.name)
 
 
 def parse_int(said: str) -> int:
@@ -204,7 +230,9 @@ async def _answer(http: HttpRequest, codec: Codec, adjust: Adjust) -> HttpRespon
     if not asked.stream:
         return await _full_response(http, codec, asked, created)
     followed = await wait_first_event(http, created.stream.id)
-    return server.feed(http, _encoded(followed, codec, asked, created), created.stream.id)
+    headers = await provider_headers(server, created.stream.id, codec)
+    encoded = _encoded(followed, codec, asked, created)
+    return server.feed(http, encoded, created.stream.id, headers)
 
 
 async def _encoded(
@@ -236,4 +264,5 @@ async def _full_response(
     )
     body = codec.dialect.encode_response(response, int(created.stream.created))
     headers = {STREAM_HEADER: created.stream.id, "content-type": "application/json"}
+    headers |= await provider_headers(gateway_of(http), created.stream.id, codec)
     return HttpResponse(body, 200, headers)

@@ -16,7 +16,17 @@ import msgspec
 
 from unbroken.client.history import estimate
 from unbroken.events import Usage
-from unbroken.messages import Message, Part, Reasoning, Request, Text, ToolResult, ToolUse
+from unbroken.messages import (
+    Message,
+    Native,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Text,
+    ToolResult,
+    ToolUse,
+)
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Choice, Response
 from unbroken.server.log import log_event
@@ -27,6 +37,7 @@ MAX_INPUT, MAX_OUTPUT = 20_000_000, 2_000_000
 REASONING_PACE = 50.0
 """Tokens per second of a model that reasons out of sight."""
 
+_PER_RESULT = 10  # tokens of the id and the tags around a result
 _PER_IMAGE = 1000  # tokens, as `client/history.py` has it
 _NO_REASONING = {None, "none", "minimal"}
 
@@ -110,13 +121,14 @@ def _hidden_reasoning(request: Request, metrics: StreamMetrics) -> int:
 
 def _asks_for_reasoning(request: Request) -> bool:
     return request.reasoning_effort not in _NO_REASONING or any(
-        request.extra.get(field) for field in ("thinking", "reasoning")
+        request.option(field) for field in ("thinking", "reasoning")
     )
 
 
 def prompt_tokens(request: Request) -> int:
-    tools = msgspec.json.encode(request.tools).decode() if request.tools else ""
-    return estimate(tools) + sum(map(_message, request.messages))
+    """Estimate the tokens of the conversation and of its tools."""
+    words = [(tool.name, tool.description, tool.parameters) for tool in request.tools or ()]
+    return (_encoded(words) if words else 0) + sum(map(_message, request.messages))
 
 
 def _message(message: Message) -> int:
@@ -125,8 +137,19 @@ def _message(message: Message) -> int:
 
 def _part(part: Part) -> int:
     """An image's bytes say nothing of its tokens; the tags around a text stand for the turn's."""
-    text = isinstance(part, Text | ToolUse | ToolResult | Reasoning)
-    return estimate(msgspec.json.encode(part).decode()) if text else _PER_IMAGE
+    if isinstance(part, ToolResult):
+        return sum(map(_part, part.parts)) + _PER_RESULT
+    if isinstance(part, Text) and len(part.text) > _LONG:
+        return estimate(part.text)  # a copy of megabytes would hold up the event loop
+    return _encoded(part) if isinstance(part, _WITH_TEXT) else _PER_IMAGE
+
+
+def _encoded(value: object) -> int:
+    return -(-len(msgspec.json.encode(value)) // 4)  # as `estimate` has it
+
+
+_WITH_TEXT = (Text, ToolUse, Reasoning, Refusal, Native)
+_LONG = 64 * 1024
 
 
 def _shown(choice: Choice) -> int:

@@ -16,6 +16,7 @@ from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Response
 from unbroken.server.estimate import cost_of, usage_of
 from unbroken.server.records import AnswerRequest, Failure, Outcome, encode_outcome
+from unbroken.server.travel import provider_facts
 from unbroken.server.usage import answer_charges
 from unbroken.stores.base import End, Lease, Store
 
@@ -54,6 +55,7 @@ def result_of(
         provider=response.provider,
         model=response.model,
         attempts=len(response.attempts),
+        facts=provider_facts(response),
         metrics={
             "time_to_first_token": metrics.time_to_first_token,
             "tokens_per_second": metrics.tokens_per_second,

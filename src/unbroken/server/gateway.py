@@ -24,7 +24,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
@@ -36,7 +35,6 @@ from unbroken.errors import (
     OffsetUnknown,
     Overloaded,
     StreamMissing,
-    error_class,
 )
 from unbroken.messages import Request
 from unbroken.metrics import prices
@@ -56,17 +54,18 @@ from unbroken.server.log import (
     request_id,
 )
 from unbroken.server.maintenance import Background
-from unbroken.server.options import split_options
+from unbroken.server.options import check_key, split_options
 from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
 from unbroken.server.responses import RAW_SEND, StreamResponse
 from unbroken.server.settings import RELOADABLE, Settings
 from unbroken.server.shares import ShareLinks
+from unbroken.server.travel import OMITTED_HEADER, with_headers
+from unbroken.server.unknown_paths import unknown_path
 from unbroken.server.usage import quota_error, request_charges
 from unbroken.stores import registry
 from unbroken.stores.base import Created, Store, StreamInfo
 from unbroken.stores.counters import QuotaReached
 from unbroken.wire.codec import Codec
-from unbroken.wire.openai_chat.dialect import CODEC
 
 try:
     from unbroken.metrics.otel import Spans
@@ -81,15 +80,6 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 STREAM_HEADER = "x-unbroken-stream"
 """Names the answer's log, so that a client that knows us can come back to it."""
-
-
-async def _no_such_thing(http: HttpRequest, error: Exception) -> Response:
-    """Return 404 and 405 in the same error format as every other refusal."""
-    assert isinstance(error, HTTPException)
-    said = f"{http.method} {http.url.path}: {error.detail}; see /docs"
-    refusal = error_class(error.status_code)(said, status=error.status_code, code="unknown_url")
-    body = CODEC.dialect.encode_error(refusal)
-    return Response(body, error.status_code, error.headers, "application/json")
 
 
 def found_routes() -> list[BaseRoute]:
@@ -129,7 +119,7 @@ class Gateway:
             routes=found_routes(),
             middleware=self._middleware(),
             lifespan=self._lifespan,
-            exception_handlers={HTTPException: _no_such_thing},
+            exception_handlers={HTTPException: unknown_path},
         )
         self._app.state.gateway = self
         keys = self.keys if authenticate is None else None
@@ -184,7 +174,7 @@ class Gateway:
         """CORS, if other sites' pages may ask."""
         if not self.settings.cors:
             return []
-        exposed = [STREAM_HEADER, REQUEST_ID, "retry-after"]
+        exposed = [STREAM_HEADER, OMITTED_HEADER, REQUEST_ID, "retry-after"]
         return [
             Middleware(
                 CORSMiddleware,
@@ -230,7 +220,7 @@ class Gateway:
             traceparent=http.headers.get("traceparent", ""),
             background=background,
         )
-        once = http.headers.get("idempotency-key", "") if key is None else key
+        once = check_key(http.headers.get("idempotency-key", "") if key is None else key)
         charges = request_charges(caller.owner, caller.limits.by_window())
         self._beginning += 1
         try:
@@ -247,7 +237,7 @@ class Gateway:
     async def _check_same_request(self, asked: AnswerRequest, created: Created) -> Created:
         """Return the stream of an idempotency key if its request equals this one."""
         first = (await self.answers.store.read(created.stream.id, limit=1)).records[0]
-        if not decode_request(first.data).same(decode_request(encode_request(asked))):
+        if not await asyncio.to_thread(_is_same, first.data, asked):
             said = "this Idempotency-Key was used with a different request"
             raise BadRequest(said, status=422, code="idempotency_key_reused")
         return created
@@ -267,16 +257,20 @@ class Gateway:
         return sum(one.request.owner == owner for one in self.answers.producers.values())
 
     def feed(
-        self, http: HTTPConnection, source: AsyncGenerator[bytes, None], stream: str
+        self,
+        http: HTTPConnection,
+        source: AsyncGenerator[bytes, None],
+        stream: str,
+        headers: Mapping[str, str] | None = None,
     ) -> StreamResponse:
         """The response that sends what is read of a stream. RateLimited if the caller follows as
         many as it may.
         """
         owner = reader_of(http)
         self.followers.check(owner)
-        headers = {STREAM_HEADER: stream}
+        shown = {STREAM_HEADER: stream, **(headers or {})}
         counted = partial(self.followers.taken, owner)
-        return _Followed(counted, source, headers=headers, heartbeat=self.settings.heartbeat)
+        return _Followed(counted, source, headers=shown, heartbeat=self.settings.heartbeat)
 
     async def owned(self, http: HTTPConnection, stream: str) -> StreamInfo:
         """A stream of the caller's own. NotFound for all others: nobody learns that they exist."""
@@ -340,7 +334,8 @@ class Gateway:
 
     async def request(self, http: HttpRequest, codec: Codec) -> Request:
         """The request in the body; BadRequest (413) if it is too large or too complex."""
-        return await parse_request(await read_body(http.stream(), self.settings.max_body), codec)
+        body = await read_body(http.stream(), self.settings.max_body)
+        return with_headers(await parse_request(body, codec), http.headers)
 
 
 class _Followed(StreamResponse):
@@ -376,6 +371,10 @@ def _labels(asked: AnswerRequest) -> dict[str, str]:
     """What an answer is found by: its model, and how the question begins."""
     questions = (m.text for m in reversed(asked.request.messages) if m.role == "user")
     return {"model": asked.models[0], "question": next(questions, "")[:200]}
+
+
+def _is_same(record: bytes, asked: AnswerRequest) -> bool:
+    return decode_request(record).same(decode_request(encode_request(asked)))
 
 
 def is_exhausted(stream: StreamInfo, after: int) -> bool:

@@ -34,6 +34,21 @@ class _HeadTooLarge(Exception):
     """Raised within the parser, which then reads no further."""
 
 
+class _UntilClose(int):
+    """A length that no body exceeds or falls short of: it is not known before the end."""
+
+    def __lt__(self, _: int) -> bool:
+        return False
+
+    def __sub__(self, _: int) -> "_UntilClose":
+        return self
+
+    def __ne__(self, _: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
 class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. `limits` and `trusted` (peers without a limit of their own) are set by
     `limited`.
@@ -96,11 +111,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The body follows."""
+        """The body follows. HTTP/1.0 knows no chunks (RFC 9112, 6.1): a response of unknown length
+        ends with its connection.
+        """
         self._in_head = False
         self._stop_timer()
         self._start_timer(self.limits.timeout_body)
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0":
+            self.cycle.chunked_encoding = False
+            self.cycle.expected_content_length = _UntilClose()
 
     def on_message_complete(self) -> None:
         """The request is complete."""

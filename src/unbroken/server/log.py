@@ -103,6 +103,7 @@ def log_answer(
         output_tokens=usage and usage.output_tokens,
         cost_usd=outcome.cost,
         attempts=len(response.attempts),
+        omitted=", ".join(response.omitted),
         recovered=sum(one.how != "start" for one in response.attempts),
         error=type(error).__name__ if error else "",
         detail=str(error) if isinstance(error, TransportError) else "",  # no provider's own words

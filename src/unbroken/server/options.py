@@ -19,6 +19,12 @@ from unbroken.messages import Request
 from unbroken.ready import ready
 from unbroken.server.records import OnDisconnect
 
+MAX_KEY = 255
+"""Characters of an idempotency key, as at Stripe."""
+
+MAX_FALLBACKS = 16
+"""Models of one request: each is a request of its own, prepared beforehand."""
+
 MAX_GRACE = 86_400.0
 """Seconds of grace at most: a day."""
 
@@ -27,7 +33,7 @@ MAX_GRACE = 86_400.0
 class RequestOptions(Struct, frozen=True):
     """The options of one request; None selects the default of the endpoint."""
 
-    fallbacks: list[str] = []
+    fallbacks: Annotated[list[str], Meta(max_length=MAX_FALLBACKS)] = []
     on_disconnect: OnDisconnect | None = None
     grace: Annotated[float, Meta(gt=0, le=MAX_GRACE)] | None = None
 
@@ -41,6 +47,14 @@ def split_options(request: Request) -> tuple[RequestOptions, Request]:
     except msgspec.ValidationError as error:
         raise BadRequest(str(error), status=400, code="invalid_request_error") from error
     return options, without(request, ours.keys())
+
+
+def check_key(key: str) -> str:
+    """Return the idempotency key. BadRequest if it is longer than a store can index."""
+    if len(key) > MAX_KEY:
+        said = f"an Idempotency-Key has at most {MAX_KEY} characters"
+        raise BadRequest(said, status=400, code="invalid_request_error")
+    return key
 
 
 def without(request: Request, names: Collection[str]) -> Request:

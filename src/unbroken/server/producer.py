@@ -19,6 +19,7 @@ from unbroken.errors import (
     UnbrokenError,
 )
 from unbroken.events import Event, TextDelta
+from unbroken.response import Response
 from unbroken.server.finish import Ending, Finisher, result_of
 from unbroken.server.log import LOGGER
 from unbroken.server.records import AnswerRequest, as_unbroken_error, encode_events
@@ -52,6 +53,11 @@ class Producer:
         tail = self.live.tail
         takeovers = self._lease.takeovers if tail == self._lease.tail else 0
         return msgspec.structs.replace(self._lease, tail=tail, takeovers=takeovers)
+
+    @property
+    def response(self) -> Response:
+        """The answer as far as it has come."""
+        return self._stream.response
 
     async def run(self) -> None:
         """Write the answer to its end. StoreError if the store does not take it, or another

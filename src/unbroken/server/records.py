@@ -12,6 +12,7 @@ from msgspec import Struct
 from unbroken.errors import ProviderError, ServerError, UnbrokenError, error_class
 from unbroken.events import Event, Usage
 from unbroken.messages import Request
+from unbroken.server.travel import ProviderFacts
 from unbroken.server.wording import for_callers
 from unbroken.stores.base import End
 
@@ -84,6 +85,9 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     status: int | None = None
     code: str = ""
     retry_after: float | None = None
+    body: str = ""
+    dialect: str = ""
+    request_id: str = ""
 
     @classmethod
     def from_error(cls, error: UnbrokenError) -> "Failure":
@@ -93,7 +97,8 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         cause = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
         kind, message = type(error).__name__, for_callers(error)[:MAX_MESSAGE]
         if isinstance(cause, ProviderError):
-            return cls(kind, message, cause.status, cause.code, cause.retry_after)
+            facts = (cause.status, cause.code, cause.retry_after)
+            return cls(kind, message, *facts, *_shown(cause), error.request_id)
         return cls(kind, message)
 
     def to_error(self) -> ProviderError:
@@ -102,10 +107,25 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         """
         default_status, default_code = _WITHOUT_STATUS.get(self.type, (502, "upstream_error"))
         status, code = self.status or default_status, self.code or default_code
-        return error_class(status)(
+        error = error_class(status)(
             self.message, status=status, code=code, retry_after=self.retry_after
         )
+        error.body, error.dialect = self.body.encode(), self.dialect
+        error.request_id = self.request_id
+        return error
 
+
+def _shown(error: ProviderError) -> tuple[str, str]:
+    """The body that a client of the provider's own dialect may see, and that dialect. What is
+    wrong with the gateway's own key is none of its clients' business.
+    """
+    if error.status in (401, 403) or not error.dialect or len(error.body) > MAX_BODY:
+        return "", ""
+    return error.body.decode("utf-8", "replace"), error.dialect
+
+
+MAX_BODY = 16 * 1024
+"""Bytes of a provider's error body that are kept."""
 
 _WITHOUT_STATUS = {
     "TimedOut": (504, "upstream_error"),
@@ -131,6 +151,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str = ""
     attempts: int = 1
     metrics: dict[str, float | None] = {}
+    facts: ProviderFacts = ProviderFacts()
 
 
 _encode = msgspec.json.Encoder().encode

@@ -42,7 +42,7 @@ _PAIR = re.compile(r"""\(['"]?\[address\]['"]?,\s*\d+[^)]*\)""")
 def for_callers(error: UnbrokenError) -> str:
     """Return the message of an error without the addresses of providers."""
     if isinstance(error, ProviderError) and error.status is not None:
-        return str(error)
+        return error.message or str(error)
     cause = error.__cause__
     if isinstance(error, StreamInterrupted) and isinstance(cause, UnbrokenError):
         length = len(error.response.text)

@@ -192,7 +192,7 @@ class Store(Protocol):
         The same owner and key, or the same owner and id, give the stream that is there, as it is,
         and charge nothing. StoreError if the id belongs to another owner. QuotaReached if a limit
         of `charges` is reached. `producer` is a process with a heartbeat; a stream without one is
-        nobody's to adopt, and is kept until it is closed or deleted.
+        never adopted, and is kept until it is closed or deleted.
         """
 
     async def append(

@@ -4,6 +4,7 @@ aiohttp keeps the connections; responses are read by `http1`, as in the synchron
 """
 
 import asyncio
+import io
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -55,6 +56,14 @@ def _translate(error: Exception) -> TransportError:
     if isinstance(error, _CONNECT):
         return ConnectFailed(str(error))
     return ConnectionLost(str(error))
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """The body as aiohttp writes it in steps: megabytes at once would hold up the event loop."""
+    return io.BytesIO(body) if len(body) > _LARGE else body
+
+
+_LARGE = 256 * 1024
 
 
 class HttpBody:
@@ -187,7 +196,7 @@ class AsyncHttpTransport:
                 response = await self._connected().request(
                     request.method,
                     _as_written(request.url),
-                    data=request.body,
+                    data=_payload(request.body),
                     headers=headers,
                     timeout=timeout,
                     allow_redirects=False,

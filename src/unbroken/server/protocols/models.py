@@ -1,5 +1,6 @@
-"""GET /v1/models: the names that `model` may have here, in OpenAI's shape, or in
-Google's for those who show their key as Google's SDK does. /v1/models/NAME: one.
+"""GET /v1/models: the names that `model` may have here, /v1/models/NAME: one. In Anthropic's shape
+for clients that send `anthropic-version` (platform.claude.com/docs/en/api/models-list), in Google's
+for those who show their key as Google's SDK does, else in OpenAI's.
 
 Routes first, then a default model for each provider with a key, then the simulator.
 """
@@ -23,8 +24,11 @@ async def _models(http: HttpRequest) -> HttpResponse:
         return await gemini.list_models(http)
     server = gateway_of(http)
     await server.caller(http)
-    shown = [_shown(name) for name in server.models()]
-    return JSONResponse({"object": "list", "data": shown})
+    shown = [_shown(name, http) for name in server.models()]
+    if not _is_anthropic(http):
+        return JSONResponse({"object": "list", "data": shown})
+    ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else _NO_ENDS
+    return JSONResponse({"data": shown, "has_more": False, **ends})
 
 
 @with_error_handling
@@ -36,10 +40,20 @@ async def _model(http: HttpRequest) -> HttpResponse:
     if name not in server.models():
         said = f"the model {name!r} is not listed here; GET /v1/models has those that are"
         raise NotFound(said, status=404, code="model_not_found")
-    return JSONResponse(_shown(name))
+    return JSONResponse(_shown(name, http))
 
 
-def _shown(name: str) -> dict[str, Any]:
+_NO_ENDS = {"first_id": None, "last_id": None}
+
+
+def _is_anthropic(http: HttpRequest) -> bool:
+    return "anthropic-version" in http.headers
+
+
+def _shown(name: str, http: HttpRequest) -> dict[str, Any]:
+    if _is_anthropic(http):
+        when = "1970-01-01T00:00:00Z"
+        return {"type": "model", "id": name, "display_name": name, "created_at": when}
     return {"id": name, "object": "model", "created": 0, "owned_by": name.partition("/")[0]}
 
 

@@ -22,8 +22,9 @@ from unbroken.server.endpoints import (
     Followed,
     collect,
     parse_int,
+    provider_headers,
     wait_first_event,
-    with_error_handling,
+    with_errors_of,
 )
 from unbroken.server.gateway import STREAM_HEADER, Gateway, gateway_of
 from unbroken.server.options import without
@@ -36,7 +37,7 @@ from unbroken.wire.openai_responses.dialect import CODEC
 _numbered = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-@with_error_handling
+@with_errors_of(CODEC)
 async def _create(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     asked = await server.request(http, CODEC)
@@ -50,7 +51,8 @@ async def _create(http: HttpRequest) -> HttpResponse:
     stream = created.stream
     if asked.stream:
         followed = await (_followed if background else wait_first_event)(http, stream.id)
-        return server.feed(http, _events(followed, stream, asked, -1), stream.id)
+        headers = await provider_headers(server, stream.id, CODEC)
+        return server.feed(http, _events(followed, stream, asked, -1), stream.id, headers)
     if not background:
         await collect(http, stream.id, 1)
         stream = await server.answers.store.info(stream.id)
@@ -74,7 +76,7 @@ async def _followed(http: HttpRequest, stream: str) -> Followed:
     return gateway_of(http).answers.follow(stream, BEGINNING)
 
 
-@with_error_handling
+@with_errors_of(CODEC)
 async def _retrieve(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.readable(http, http.path_params["id"])
@@ -106,7 +108,7 @@ def _seen(http: HttpRequest, stream: StreamInfo, asked: Request, records: list[b
     return seen
 
 
-@with_error_handling
+@with_errors_of(CODEC)
 async def _cancel(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
@@ -114,7 +116,7 @@ async def _cancel(http: HttpRequest) -> HttpResponse:
     return await _object(server, await server.answers.store.info(stream.id))
 
 
-@with_error_handling
+@with_errors_of(CODEC)
 async def _delete(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
@@ -195,6 +197,7 @@ async def _object(server: Gateway, stream: StreamInfo) -> HttpResponse:
     if stream.end is not None and stream.end.state == "failed" and (error := end_error(stream.end)):
         body["error"] = {"code": error.code or "server_error", "message": error.message}
     headers = {STREAM_HEADER: stream.id}
+    headers |= await provider_headers(server, stream.id, CODEC)
     return HttpResponse(msgspec.json.encode(body), 200, headers, "application/json")
 
 

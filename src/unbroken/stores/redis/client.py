@@ -36,6 +36,11 @@ class RetryingClient:
         self._settings, self._moved, self._clock = settings, moved, clock
         self._name, self._numbers = secrets.token_hex(4), itertools.count()
 
+    @property
+    def last_outage_at(self) -> float:
+        """When an answer or a connection was last found to be lost."""
+        return max(self.last_error_at, *(node.reconnected_at for node in self.nodes.all))
+
     def now(self) -> str:
         """Return the time as scripts take it; empty for the server's own."""
         return "" if self._clock is None else repr(self._clock())

@@ -15,12 +15,20 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from zlib import crc32
 
 from msgspec import Struct
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio import Redis
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    parse_url,
+)
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from unbroken.errors import ConfigurationError
 from unbroken.stores.counters import encode_utf8
-from unbroken.stores.redis.pipeline import BatchingConnection, ConnectionLost
+from unbroken.stores.redis.pipeline import BatchingConnection, ConnectionLost, load_scripts
 
 SHARDS = 16
 """Of a cluster, unless its first process is configured otherwise: more than it has nodes."""
@@ -91,25 +99,18 @@ def _checked(settings: Settings, kind: str, scheme: str) -> None:
         )
     if "{" in settings.prefix:
         raise ValueError("a prefix has no braces")
-    connector(settings)()
+    Node(settings, None).connect()
 
 
-def connector(
-    settings: Settings, address: Address | None = None
-) -> Callable[[], AbstractConnection]:
-    """Return a function that connects to the server of the URL, or to another of its cluster."""
-    given: dict[str, Any] = dict(parse_url(settings.url))
-    kind = given.pop("connection_class", Connection)
-    given |= {"socket_timeout": None, "protocol": 2, "socket_keepalive": True}
-    given.setdefault("socket_connect_timeout", 3.0)
+def _connection_options(settings: Settings, address: Address | None = None) -> dict[str, Any]:
+    """Return redis-py's options for the server of the URL, or for another of its cluster."""
+    options: dict[str, Any] = dict(parse_url(settings.url))
+    options.setdefault("connection_class", Connection)
+    options |= {"socket_timeout": None, "protocol": 2, "socket_keepalive": True}
+    options.setdefault("socket_connect_timeout", 3.0)
     if address is not None:
-        given |= {"host": address[0], "port": address[1]}
-
-    def connect() -> AbstractConnection:
-        made: AbstractConnection = kind(**given)
-        return made
-
-    return connect
+        options |= {"host": address[0], "port": address[1]}
+    return options
 
 
 class Node:
@@ -117,9 +118,30 @@ class Node:
 
     def __init__(self, settings: Settings, address: Address | None) -> None:
         self.address = address
-        self.connect = connector(settings, address)
-        self.writes = BatchingConnection(self.connect, settings.batch_window, settings.replicas)
-        self.reads = BatchingConnection(self.connect)
+        self.reconnected_at = -1e9
+        self._connected: set[int] = set()
+        self._options = _connection_options(settings, address)
+        self.writes = BatchingConnection(self._client(), settings.batch_window, settings.replicas)
+        self.reads = BatchingConnection(self._client())
+
+    def _client(self) -> Redis:
+        # Calls are retried by `client`, which knows for how long.
+        retry = Retry(NoBackoff(), 0)
+        pool = ConnectionPool(**self._options, retry=retry, redis_connect_func=self._on_connect)
+        return Redis(connection_pool=pool)
+
+    async def _on_connect(self, connection: AbstractConnection) -> None:
+        # redis-py makes a connection anew that it finds broken: that was an outage as well.
+        if id(connection) in self._connected:
+            self.reconnected_at = time.monotonic()
+        self._connected.add(id(connection))
+        await load_scripts(connection)
+
+    def connect(self) -> AbstractConnection:
+        """Return a connection of its own, for subscriptions."""
+        options = dict(self._options)
+        made: AbstractConnection = options.pop("connection_class")(**options)
+        return made
 
     async def close(self) -> None:
         """Disconnect, when all calls are answered."""

@@ -1,16 +1,16 @@
 """One connection to one Redis, shared by all callers in the process.
 
-Commands that come while a round trip is under way go out together as the next one: many streams
-share it, and with `appendfsync always` they share the disk's write as well.
+Commands that come while a round trip is under way go out together as the next one, a pipeline of
+redis-py: many streams share it, and with `appendfsync always` they share the disk's write as well.
 
-A connection is not retried here: it raises ConnectionLost, and its caller decides.
+Nothing is retried here: ConnectionLost is raised, and the caller decides.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
     AskError,
@@ -27,7 +27,7 @@ from unbroken.errors import StoreError
 from unbroken.stores.counters import encode_utf8
 from unbroken.stores.redis.scripts import ALL, Script
 
-Connect: TypeAlias = Callable[[], AbstractConnection]
+Command: TypeAlias = list[bytes]
 
 _TRANSIENT_CODES = frozenset({"BUSY", "NOREPLICAS", "UNBLOCKED", "WAIT"})
 _TRANSIENT = (AskError, ClusterDownError, NoScriptError, ReadOnlyError, TryAgainError)
@@ -65,19 +65,13 @@ def refusal(error: RedisError) -> Exception:
     return CommandError(f"Redis refuses: {text}")
 
 
-async def opened(connect: Connect) -> AbstractConnection:
-    """Open a connection that knows the scripts. ConnectionLost or CommandError."""
-    connection = connect()
-    try:
-        await connection.connect()  # type: ignore[no-untyped-call]
-        commands = [("SCRIPT", "LOAD", script.text) for script in ALL]
-        await connection.send_packed_command(connection.pack_commands(commands))
-        for _ in commands:
-            await connection.read_response()
-    except (RedisError, OSError) as error:
-        await connection.disconnect(nowait=True)
-        raise _translate(error) from error
-    return connection
+async def load_scripts(connection: AbstractConnection) -> None:
+    """Prepare a new connection: a server that was away may have forgotten the scripts."""
+    await connection.on_connect()
+    commands = [("SCRIPT", "LOAD", script.text) for script in ALL]
+    await connection.send_packed_command(connection.pack_commands(commands))
+    for _ in commands:
+        await connection.read_response()
 
 
 def _translate(error: Exception) -> Exception:
@@ -90,11 +84,11 @@ class BatchingConnection:
     `batch_window`: seconds between two round trips; `replicas`: how many must have a write.
     """
 
-    def __init__(self, connect: Connect, batch_window: float = 0.0, replicas: int = 0) -> None:
-        self._connect, self._batch_window, self._replicas = connect, batch_window, replicas
+    def __init__(self, client: Redis, batch_window: float = 0.0, replicas: int = 0) -> None:
+        self._client, self._batch_window, self._replicas = client, batch_window, replicas
+        client.response_callbacks.clear()  # answers are read by `rows`
         self._next_trip = 0.0
-        self._connection: AbstractConnection | None = None
-        self._queue: list[tuple[bytes, asyncio.Future[Any]]] = []
+        self._queue: list[tuple[Command, asyncio.Future[Any]]] = []
         self._running: asyncio.Task[None] | None = None
         self.round_trips = 0
 
@@ -107,8 +101,9 @@ class BatchingConnection:
 
         StoreError for what can't be encoded, at once: others share the round trip.
         """
+        encoded = [word if isinstance(word, bytes) else encode_utf8(str(word)) for word in command]
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.append((packed(command), future))
+        self._queue.append((encoded, future))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await future
@@ -130,18 +125,18 @@ class BatchingConnection:
         finally:
             self._running = None
 
-    def _next(self) -> list[tuple[bytes, asyncio.Future[Any]]]:
+    def _next(self) -> list[tuple[Command, asyncio.Future[Any]]]:
         """Return the commands that go out together."""
         size = count = 0
         for command, _ in self._queue:
             if size > _BATCH_BYTES:
                 break
             count += 1
-            size += len(command)
+            size += sum(map(len, command))
         calls, self._queue = self._queue[:count], self._queue[count:]
         return calls
 
-    async def _trip(self, calls: list[tuple[bytes, asyncio.Future[Any]]]) -> None:
+    async def _trip(self, calls: list[tuple[Command, asyncio.Future[Any]]]) -> None:
         waiting = [future for _, future in calls]
         try:
             replies = await self._exchange([command for command, _ in calls])
@@ -155,16 +150,19 @@ class BatchingConnection:
         else:
             _settle(waiting, replies)
 
-    async def _exchange(self, commands: list[bytes]) -> list[Any]:
-        asked = [*commands]
+    async def _exchange(self, commands: list[Command]) -> list[Any]:
+        pipe = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
         if self._replicas:
-            asked.append(packed(("WAIT", self._replicas, int(_REPLY_TIMEOUT * 500))))
+            pipe.execute_command("WAIT", self._replicas, int(_REPLY_TIMEOUT * 500))
         try:
             async with asyncio.timeout(_REPLY_TIMEOUT):
-                replies = await self._answers(asked)
+                answers = await pipe.execute(raise_on_error=False)
         except (RedisError, OSError) as error:  # a timeout is an OSError
             raise _translate(error) from error
         self.round_trips += 1
+        replies = [_translate(one) if isinstance(one, Exception) else one for one in answers]
         if any(isinstance(reply, ConnectionLost) for reply in replies):
             await self._disconnect()  # a new connection finds out what it was
         if self._replicas:
@@ -178,38 +176,8 @@ class BatchingConnection:
         if have < self._replicas:
             raise ConnectionLost(f"{have} of {self._replicas} replicas have it")
 
-    async def _answers(self, commands: list[bytes]) -> list[Any]:
-        if self._connection is None:
-            self._connection = await opened(self._connect)
-        connection = self._connection
-        await connection.send_packed_command(b"".join(commands))
-        return [await _reply(connection) for _ in commands]
-
     async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
-
-
-def packed(command: Sequence[bytes | str | float]) -> bytes:
-    """Encode a command (RESP, an array of bulk strings).
-
-    The client's own encoder allows for more kinds of words, and takes three times as long.
-    """
-    pieces = [b"*%d\r\n" % len(command)]
-    for word in command:
-        data = word if isinstance(word, bytes) else encode_utf8(str(word))
-        pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(pieces)
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    """Read one answer; a refusal is an answer, too."""
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return refusal(error)
+        await self._client.connection_pool.disconnect()
 
 
 def _settle(futures: list[asyncio.Future[Any]], replies: list[Any]) -> None:

@@ -136,8 +136,7 @@ class Processes:
         None after an outage, or for a process that has no fresh heartbeat.
         """
         known = await self._known()
-        away = time.monotonic() < self._client.last_error_at + ORPHAN_GRACE
-        if away or not (process is None or known.alive(process)):
+        if not (process is None or known.alive(process)):
             return []
         ranges = known.ranges()
         shards = await asyncio.gather(*(self._ranges(s, limit, ranges) for s in self._shards))
@@ -147,6 +146,8 @@ class Processes:
             for (since, *_), some in zip(ranges, shard, strict=True)
             for score, stream in some
         ]
+        if time.monotonic() < self._client.last_outage_at + ORPHAN_GRACE:
+            return []
         await self._forget(known, {float(orphan.score) for orphan in found})
         return sorted(found)[:limit]
 

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from unbroken.stores.redis.pipeline import Connect
-
 SILENCE = 10.0
 """Seconds without a message after which the server is pinged, and after as many more given up."""
 
@@ -28,7 +26,7 @@ class PubSubReader:
 
     def __init__(
         self,
-        connect: Connect,
+        connect: Callable[[], AbstractConnection],
         heard: Callable[[str, bytes], bool],
         failed: Callable[[list[str]], None],
     ) -> None:

@@ -1,7 +1,7 @@
 """The records that this process has appended lately, so that it can write them again.
 
 A Redis that fails over to a replica, or comes back from a disk that was a second behind, has lost
-the last records of a stream whose producer lives. The fence says that nobody else has written
+the last records of a stream whose producer lives. The fence proves that no other has written
 since, so the producer writes them again, at the same offsets.
 """
 

@@ -135,7 +135,7 @@ class Watch:
     def page(self, after: Offset, limit: int) -> Page | None:
         """Return a page of recent records; None if Redis has to be asked.
 
-        That there is nothing behind an open tail is not said from memory: a process that takes a
+        That there is nothing behind an open tail is not served from memory: a process that takes a
         stream over reads it to its very end.
         """
         if not self.live or self.lost:

@@ -237,7 +237,7 @@ class Log:
         return num if self.delete_records(num) == DELETE_ROWS else None
 
     def remove(self, stream: str, num: int) -> None:
-        """Delete a stream. Its records are nobody's then, and are deleted in small steps."""
+        """Delete a stream. Its records are left without a stream, and deleted in small steps."""
         self.forget_heads([stream])
         row = "DELETE FROM streams WHERE num = ? RETURNING iif(state IS NULL, 0, size)"
         [(size,)] = self.database.execute(row, (num,)).fetchall()

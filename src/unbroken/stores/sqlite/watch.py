@@ -38,7 +38,7 @@ class Watch:
         """Return a page of recent records; None if the file has to be asked.
 
         Records are facts and may be served if nothing was heard from others for a moment. That
-        there are none behind the tail is said only by a watch that is `current`: a process that
+        there are none behind the tail is served only by a watch that is `current`: a process that
         takes a stream over reads it to its very end.
         """
         if current and after == self.tail:

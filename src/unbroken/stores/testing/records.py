@@ -232,7 +232,7 @@ async def check_followers_are_woken(factory: Factory) -> None:
         for at, end in ((0, None), (1, None), (2, DONE)):
             waits = [asyncio.ensure_future(store.wait("s", at, SOON)) for _ in range(5)]
             await asyncio.sleep(0.02)
-            waits.pop().cancel()  # one who leaves takes nobody along
+            waits.pop().cancel()  # one that leaves takes no other along
             await (store.close("s", end, at) if end else store.append("s", [b"x"], at))
             equal(await asyncio.gather(*waits), [True] * 4)
 

@@ -1,5 +1,6 @@
 """Anthropic's answer in one piece, both ways."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -7,6 +8,15 @@ from msgspec import Raw
 
 from unbroken.errors import ProviderError
 from unbroken.events import Event, Usage
+from unbroken.parts import (
+    MESSAGES,
+    Native,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolUse,
+)
 from unbroken.response import Choice, Response
 from unbroken.wire.anthropic_messages.passthrough import blocks_of
 from unbroken.wire.anthropic_messages.reader import Completion, MessagesReader
@@ -40,9 +50,45 @@ def encode_body(response: Response) -> bytes:
     finish = choice.finish_reason
     usage = usage_to(response.usage or Usage())  # the SDKs' type has no answer without
     body = message_body(response.id, response.model, usage)
-    body["content"] = _blocks_of(choice)
+    body["content"] = _content(choice)
     body["stop_reason"] = finish and word_for(finish, choice.raw_finish_reason)
     return _encode(body)
+
+
+def _content(choice: Choice) -> list[Any]:
+    """The blocks as they came from this dialect, else written from the parts of the turn."""
+    native = choice.turn.native_of(MESSAGES)
+    if native is not None:
+        return list(native["content"])
+    if choice.others:
+        return _blocks_of(choice)
+    blocks = [block for part in choice.turn.parts for block in _block(part)]
+    return _cite(blocks, choice.citations)
+
+
+def _block(part: Part) -> list[dict[str, Any]]:
+    match part:
+        case Reasoning(encrypted=data, dialect="anthropic_messages") if data:
+            return [{"type": "redacted_thinking", "data": data}]
+        case Reasoning(text=text, signature=signature) if text or signature:
+            return [{"type": "thinking", "thinking": text, "signature": signature}]
+        case Text(text=text) | Refusal(text=text):
+            return [{"type": "text", "text": text}]
+        case ToolUse(id=id, name=name, arguments=arguments, custom=custom):
+            made = {"input": arguments} if custom else msgspec.json.decode(arguments)
+            return [{"type": "tool_use", "id": id, "name": name, "input": made}]
+        case Native(dialect="anthropic_messages", data=data):
+            return [data]
+    return []
+
+
+def _cite(blocks: list[dict[str, Any]], citations: Sequence[str]) -> list[dict[str, Any]]:
+    """The citations go with the last text."""
+    named = [Raw(citation.encode()) for citation in citations]
+    last = next((block for block in reversed(blocks) if block["type"] == "text"), None)
+    if named and last is not None:
+        last["citations"] = named
+    return blocks
 
 
 def _blocks_of(choice: Choice) -> list[dict[str, Any]]:
@@ -67,8 +113,4 @@ def _texts(choice: Choice) -> list[dict[str, Any]]:
             blocks.append({"type": "text", "text": text[begin:at]})
         begin = max(begin, at)
         blocks += [block] if block else []
-    named = [Raw(citation.encode()) for citation in choice.citations]
-    last = next((block for block in reversed(blocks) if block["type"] == "text"), None)
-    if named and last is not None:
-        last["citations"] = named
-    return blocks
+    return _cite(blocks, choice.citations)

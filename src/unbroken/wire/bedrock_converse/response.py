@@ -21,6 +21,15 @@ from unbroken.events import (
     Usage,
     UsageReport,
 )
+from unbroken.parts import (
+    CONVERSE,
+    Native,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolUse,
+)
 from unbroken.response import Choice, Response
 from unbroken.wire.bedrock_converse.vocabulary import (
     DIALECT,
@@ -157,14 +166,26 @@ def encode_body(response: Response) -> bytes:
     )
 
 
-def _content(choice: Choice) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
-    if choice.reasoning:
-        thought = {"text": choice.reasoning, "signature": choice.reasoning_signature}
-        blocks.append({"reasoningContent": {"reasoningText": thought}})
-    if text := choice.text + choice.refusal:
-        blocks.append({"text": text})
-    for call in choice.tool_calls:
-        use = {"toolUseId": call.id, "name": call.name, "input": call.arguments}
-        blocks.append({"toolUse": use})
-    return blocks
+def _content(choice: Choice) -> list[Any]:
+    """The blocks as they came from this dialect, else written from the parts of the turn."""
+    native = choice.turn.native_of(CONVERSE)
+    if native is not None:
+        return list(native["content"])
+    return [block for part in choice.turn.parts for block in _block(part)]
+
+
+def _block(part: Part) -> list[dict[str, Any]]:
+    match part:
+        case Reasoning(encrypted=data, dialect="bedrock") if data:
+            return [{"reasoningContent": {"redactedContent": data}}]
+        case Reasoning(text=text, signature=signature) if text or signature:
+            thought = {"text": text, "signature": signature}
+            return [{"reasoningContent": {"reasoningText": thought}}]
+        case Text(text=text) | Refusal(text=text):
+            return [{"text": text}]
+        case ToolUse(id=id, name=name, arguments=arguments, custom=custom):
+            made = {"input": arguments} if custom else msgspec.json.decode(arguments)
+            return [{"toolUse": {"toolUseId": id, "name": name, "input": made}}]
+        case Native(dialect="bedrock", data=data):
+            return [data]
+    return []

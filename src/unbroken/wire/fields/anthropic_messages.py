@@ -81,7 +81,7 @@ TABLE = Table(
         "output_format": said_as("format"),
         "service_tier": OMITTED,
         "speed": OMITTED,
-        "stop_sequences": said_as("stop", []),
+        "stop_sequences": hint("stop"),
         "temperature": said_as("temperature"),
         "thinking.type": said_as("effort", "disabled"),
         "thinking.budget_tokens": said_as("effort"),

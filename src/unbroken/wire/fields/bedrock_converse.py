@@ -57,7 +57,7 @@ TABLE = Table(
         "inferenceConfig.maxTokens": said_as("max_tokens"),
         "inferenceConfig.temperature": said_as("temperature"),
         "inferenceConfig.topP": said_as("top_p"),
-        "inferenceConfig.stopSequences": said_as("stop", []),
+        "inferenceConfig.stopSequences": hint("stop"),
         "toolConfig.toolChoice": said_as("tool_choice"),
         "tools[function]": said_as("tools"),
         **expand(

@@ -9,7 +9,7 @@ TABLE = Table(
         "temperature": said_as("temperature"),
         "top_p": said_as("top_p"),
         "top_k": said_as("top_k"),
-        "stop": said_as("stop", ()),
+        "stop": hint("stop"),
         "seed": said_as("seed"),
         "n": said_as("n", 1),
         "tool_choice": said_as("tool_choice"),

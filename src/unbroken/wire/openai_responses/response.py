@@ -6,12 +6,23 @@ import msgspec
 from msgspec import Raw
 
 from unbroken.events import Event
+from unbroken.parts import (
+    MESSAGES,
+    RESPONSES,
+    Native,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolUse,
+)
 from unbroken.response import Choice, Response
 from unbroken.wire.error_body import not_an_answer, parse_error
 from unbroken.wire.lenient import mend
 from unbroken.wire.openai_responses.answer import Answer
 from unbroken.wire.openai_responses.reader import ResponsesReader
 from unbroken.wire.openai_responses.writer import INCOMPLETE, answer_object, usage_to
+from unbroken.wire.signed import pack
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Answer).decode
@@ -53,27 +64,52 @@ def encode_body(response: Response, created: int) -> bytes:
     return _encode(body)
 
 
-def _items_of(choice: Choice, id: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
-    done = {"status": "completed"}
-    if choice.reasoning:
-        summary = [{"type": "summary_text", "text": choice.reasoning}]
-        items.append({"id": f"rs_{id}", "type": "reasoning", "summary": summary, **done})
-    content: list[dict[str, Any]] = []
-    if choice.text:
-        named = [Raw(citation.encode()) for citation in choice.citations]
-        said = {"text": choice.text, "annotations": named, "logprobs": []}
-        content.append({"type": "output_text", **said})
-    if choice.refusal:
-        content.append({"type": "refusal", "refusal": choice.refusal})
-    if content:
-        message = {"type": "message", "role": "assistant", "content": content}
-        items.append({"id": f"msg_{id}", **message, **done})
-    for at, call in enumerate(choice.tool_calls):
-        made = {
-            "call_id": call.id,
-            "name": call.name,
-            "arguments": _encode(call.arguments).decode(),
-        }
-        items.append({"id": f"fc_{id}_{at}", "type": "function_call", **made, **done})
+def _items_of(choice: Choice, id: str) -> list[Any]:
+    """The items as they came from this dialect, else written from the parts of the turn."""
+    native = choice.turn.native_of(RESPONSES)
+    if native is not None:
+        return list(native)
+    items: list[Any] = []
+    for part in choice.turn.parts:
+        _add(part, items, choice, f"{id}_{len(items)}")
     return items
+
+
+def _add(part: Part, items: list[Any], choice: Choice, id: str) -> None:
+    done = {"status": "completed"}
+    match part:
+        case Reasoning():
+            items.append({"id": f"rs_{id}", "type": "reasoning", **_reasoning(part), **done})
+        case Text(text=text):
+            cited = [Raw(citation.encode()) for citation in choice.citations]
+            cited = cited if text in (choice.text, "") else []
+            piece = {"type": "output_text", "text": text, "annotations": cited, "logprobs": []}
+            _speak(piece, items, id)
+        case Refusal(text=text):
+            _speak({"type": "refusal", "refusal": text}, items, id)
+        case ToolUse(custom=True):
+            call = {"call_id": part.id, "name": part.name, "input": part.arguments}
+            items.append({"id": f"ctc_{id}", "type": "custom_tool_call", **call, **done})
+        case ToolUse():
+            call = {"call_id": part.id, "name": part.name, "arguments": part.arguments}
+            items.append({"id": f"fc_{id}", "type": "function_call", **call, **done})
+        case Native(dialect="openai-responses", data=data):
+            items.append(data)
+
+
+def _reasoning(part: Reasoning) -> dict[str, Any]:
+    summary = [{"type": "summary_text", "text": part.text}] if part.text else []
+    sealed = part.encrypted if part.dialect == RESPONSES else ""
+    if part.dialect == MESSAGES and (part.signature or part.encrypted):
+        sealed = pack(part)
+    return {"summary": summary, **({"encrypted_content": sealed} if sealed else {})}
+
+
+def _speak(piece: dict[str, Any], items: list[Any], id: str) -> None:
+    """Text and refusal that follow each other are parts of one message."""
+    last = items[-1] if items else {}
+    if last.get("type") == "message":
+        last["content"].append(piece)
+        return
+    message = {"type": "message", "role": "assistant", "content": [piece]}
+    items.append({"id": f"msg_{id}", **message, "status": "completed"})
