@@ -3,8 +3,8 @@
 The idea: almost every server sends `data: {...}`, an empty line, and nothing else, some with an
 `event:` or `id:` line before it, so a read that holds only such blocks is cut with one `split`.
 Everything the standard allows besides (CR, CRLF, comments, several data lines, a byte order mark)
-takes the line reader, which gives the same frames. Partial lines are kept as pieces and joined once: the
-work is linear in the bytes fed.
+takes the line reader, which gives the same frames. Partial lines are kept as pieces and joined
+once: the work is linear in the bytes fed.
 """
 
 import re
