@@ -91,10 +91,12 @@ class Counters:
 
     async def settle_all(self, shards: Sequence[Shard]) -> None:
         """Settle what is due: all charges of ends that are kept in some shards."""
-        for shard in shards:
-            flat = (await self._client.read(shard, scripts.DUE, [shard.key("due")]))[1]
-            for stream, due in zip(flat[::2], flat[1::2], strict=True):
-                await self._settle(shard, stream.decode(), due)
+        await asyncio.gather(*map(self._settle_shard, shards))
+
+    async def _settle_shard(self, shard: Shard) -> None:
+        flat = (await self._client.read(shard, scripts.DUE, [shard.key("due")]))[1]
+        for stream, due in zip(flat[::2], flat[1::2], strict=True):
+            await self._settle(shard, stream.decode(), due)
 
     async def _settle(self, shard: Shard, stream: str, due: bytes) -> None:
         ended, _, charges = due.partition(b" ")
