@@ -147,7 +147,7 @@ def test_what_nobody_can_go_on_with_fails_by_itself(question, said):
 
 def test_a_gateway_that_closes_takes_no_new_questions():
     async def main():
-        http = HTTPConnection({"type": "http", "headers": []})
+        http = HTTPConnection({"type": "http", "path": "/", "headers": []})
         async with Gateway(MemoryStore(), client=AsyncClient()) as gateway:
             await gateway.answers.drain(0)
             with pytest.raises(Overloaded, match="restarting"):

@@ -47,13 +47,9 @@ from unbroken.server.auth import KeyLimits, Keys, Principal, presented_key, user
 from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
-from unbroken.server.log import (
-    REQUEST_ID,
-    AccessLogMiddleware,
-    log_answer,
-    request_id,
-)
+from unbroken.server.log import log_answer
 from unbroken.server.maintenance import Background
+from unbroken.server.middleware import REQUEST_ID, AccessLogMiddleware, request_id
 from unbroken.server.options import check_key, split_options
 from unbroken.server.records import AnswerRequest, OnDisconnect, decode_request, encode_request
 from unbroken.server.responses import RAW_SEND, StreamResponse

@@ -20,7 +20,7 @@ from unbroken.messages import Request
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Attempt, Response
 from unbroken.server.finish import Ending, Finisher, result_of
-from unbroken.server.log import LOGGER
+from unbroken.server.log import LOGGER, log_event
 from unbroken.server.records import (
     AnswerRequest,
     as_unbroken_error,
@@ -138,6 +138,7 @@ class Takeover:
             last = [] if end in events else [end]
             await self._close(lease, request, events, Ending("complete"), last)
         elif lease.takeovers > MAX_TAKEOVERS:
+            log_event("takeover_gave_up", stream=lease.stream, takeovers=lease.takeovers, error=why)
             await self._close(lease, request, events, Ending("failed", "", _gave_up(why)))
         else:
             self._produce(lease, request, self._resumed(request, events))
