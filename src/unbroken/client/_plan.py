@@ -23,8 +23,8 @@ from unbroken.events import Usage
 from unbroken.messages import (
     Prompt,
     Request,
-    Tool,
     ToolChoice,
+    ToolLike,
     format_error,
     messages_from,
     stop_from,
@@ -51,7 +51,7 @@ class Parameters(TypedDict, total=False):
     seed: int
     n: int
     system: str
-    tools: Sequence[Tool | Mapping[str, Any]]
+    tools: Sequence[ToolLike]
     tool_choice: ToolChoice | str | Mapping[str, Any]
     parallel_tool_calls: bool
     response_format: dict[str, Any] | type
@@ -63,6 +63,7 @@ class Parameters(TypedDict, total=False):
     user: str
     metadata: dict[str, Any]
     extra: dict[str, Any]
+    headers: dict[str, str]
     timeouts: Timeouts
     recovery: RecoveryPolicy
     hedge_after: float
