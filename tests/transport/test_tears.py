@@ -140,7 +140,7 @@ def test_a_task_that_is_cancelled_while_its_connection_lingers_closes_it(tearing
         async with AsyncClient(**tearing.settings) as client:
             stream = client.stream("openai/m", "hi")
             reading = asyncio.create_task(read(stream))
-            while not stream._driver.delivery.whole or stream._driver._body is not None:
+            while not stream._driver.delivery.is_complete or stream._driver._body is not None:
                 await asyncio.sleep(0)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
