@@ -1,5 +1,6 @@
 """From a type to a response_format, and from an answer to an object."""
 
+import pickle
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -213,3 +214,14 @@ def test_the_simulator_answers_with_data_token_by_token(wanted, model, simulator
     assert len(seen) > 5
     assert any(isinstance(part, dict) and "city" in part for part in seen[:-1])
     assert form.parse(stream.response) is not None
+
+
+class Town(msgspec.Struct):
+    city: str
+
+
+@pytest.mark.parametrize("wanted", [Town, SCHEMA])
+def test_an_answer_that_is_data_can_be_pickled(wanted):
+    answer = msgspec.structs.replace(answered(), reads=output_format(wanted).parse)
+
+    assert pickle.loads(pickle.dumps(answer)).parsed == answer.parsed

@@ -15,9 +15,9 @@ from unbroken.partial import partial_json, partial_object
 from unbroken.parts import Message, Part, Reasoning, Refusal, Text, ToolUse
 
 End = Literal["complete", "truncated", "cancelled", "failed"]
-"""How an answer ended. `complete`: the dialect's own terminal arrived, whatever it said.
+"""How an answer ended. `complete`: the dialect's own terminal arrived, with any known reason.
 `truncated`: the stream ended cleanly but without it. `cancelled`: the caller stopped.
-`failed`: the provider or the road to it broke."""
+`failed`: the provider or the connection to it failed."""
 
 
 class ToolCall(Struct, frozen=True):
@@ -137,7 +137,7 @@ Quote = Callable[[str, str, Usage], float | None]
 
 
 def unpriced(_provider: str, _model: str, _usage: Usage) -> float | None:
-    """For answers that cost nothing, or nobody knows what."""
+    """Return None: the price is not known."""
     return None
 
 

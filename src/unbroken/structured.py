@@ -54,7 +54,8 @@ def output_format(wanted: Any) -> OutputFormat:
         return OutputFormat(_named(wanted.__name__, schema), wanted.model_validate_json)
     try:
         schema = msgspec.json.schema(ready(wanted))
-        read = msgspec.json.Decoder(wanted).decode
+        read = _Typed(wanted)
+        msgspec.json.Decoder(wanted)
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
         raise LocalProtocolError(
             f"response_format: no JSON schema can be made of {wanted!r} ({error}): give a pydantic "
@@ -84,19 +85,33 @@ def _named(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": said}
 
 
-def _checked(schema: dict[str, Any]) -> Callable[[bytes], Any]:
+def _checked(schema: dict[str, Any]) -> "_Checked":
     try:
-        find = validator(schema)
+        validator(schema)
     except ValueError as error:
         raise LocalProtocolError(f"response_format: {error}") from error
+    return _Checked(schema)
 
-    def read(text: bytes) -> Any:
+
+class _Typed(Struct, frozen=True):
+    """Reads a text as a type. A value, so that answers can be pickled."""
+
+    kind: Any
+
+    def __call__(self, text: bytes) -> Any:
+        return msgspec.json.decode(text, type=self.kind)
+
+
+class _Checked(Struct, frozen=True):
+    """Reads a text as plain data that fits a schema."""
+
+    schema: dict[str, Any]
+
+    def __call__(self, text: bytes) -> Any:
         value = msgspec.json.decode(text)
-        if mismatch := find(value):
+        if mismatch := validator(self.schema)(value):
             raise ValueError(mismatch)
         return value
-
-    return read
 
 
 def _unfinished(response: Response) -> str:

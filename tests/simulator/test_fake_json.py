@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from unbroken.messages import Message, Request, Text
-from unbroken.schema import fault
+from unbroken.schema import find_mismatch
 from unbroken.simulator.fake_json import document, value
 from unbroken.simulator.rng import Rng
 
@@ -47,7 +47,7 @@ TREE = {
 )
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_made_fits(schema, seed):
-    assert fault(value(schema, "it", Rng(str(seed))), schema) == ""
+    assert find_mismatch(value(schema, "it", Rng(str(seed))), schema) == ""
 
 
 def asking(wanted):
@@ -58,7 +58,7 @@ def asking(wanted):
 def test_a_document_is_made_where_one_is_wanted():
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": TREE}}
 
-    assert fault(msgspec.json.decode(document(asking(wanted), Rng("1"))), TREE) == ""
+    assert find_mismatch(msgspec.json.decode(document(asking(wanted), Rng("1"))), TREE) == ""
     assert msgspec.json.decode(document(asking({"type": "json_object"}), Rng("1"))) != {}
     assert document(asking(None), Rng("1")) is None
     assert document(asking({"type": "text"}), Rng("1")) is None

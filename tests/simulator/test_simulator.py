@@ -39,6 +39,12 @@ def test_the_answer_is_about_the_question():
     assert "zebra" in ask("What of the zebra?").text.lower()
 
 
+def test_sentences_come_in_pieces():
+    answer = ask("Describe zebras in 2 sentences.")
+
+    assert answer.usage.output_tokens == len(fake_text.pieces(answer.text)) > 20
+
+
 def test_a_number_of_sentences_is_kept_to():
     assert ask("Describe zebras in 2 sentences.").text.count(".") == 2
 

@@ -192,3 +192,24 @@ def test_what_is_encoded_is_decoded_again(original):
 @given(st.lists(st.binary(max_size=40)))
 def test_garbage_is_no_reason_to_fail(reads):
     frames(*reads)
+
+
+def test_blocks_with_ids_and_events_are_read_in_any_order_and_slicing():
+    wire = (
+        b'id: 1\nevent: a\ndata: {"x": "data: y"}\n\n'
+        b"event: b\nid: 2\ndata: two\n\n"
+        b"id: 3\ndata: three\n\n"
+        b"data: four\n\n"
+        b"id: 5\nid: 6\ndata: six\n\n"
+    )
+    expected = [
+        Frame(b'{"x": "data: y"}', "a", "1"),
+        Frame(b"two", "b", "2"),
+        Frame(b"three", "", "3"),
+        Frame(b"four", "", "3"),
+        Frame(b"six", "", "6"),
+    ]
+    for size in (1, 7, 64, len(wire)):
+        decoder = SseDecoder()
+        frames = [f for at in range(0, len(wire), size) for f in decoder.feed(wire[at : at + size])]
+        assert frames == expected

@@ -23,8 +23,8 @@ from unbroken.events import Usage
 from unbroken.messages import (
     Prompt,
     Request,
-    Tool,
     ToolChoice,
+    ToolLike,
     format_error,
     messages_from,
     stop_from,
@@ -51,7 +51,7 @@ class Parameters(TypedDict, total=False):
     seed: int
     n: int
     system: str
-    tools: Sequence[Tool | Mapping[str, Any]]
+    tools: Sequence[ToolLike]
     tool_choice: ToolChoice | str | Mapping[str, Any]
     parallel_tool_calls: bool
     response_format: dict[str, Any] | type
@@ -63,6 +63,7 @@ class Parameters(TypedDict, total=False):
     user: str
     metadata: dict[str, Any]
     extra: dict[str, Any]
+    headers: dict[str, str]
     timeouts: Timeouts
     recovery: RecoveryPolicy
     hedge_after: float
@@ -170,9 +171,7 @@ def plan(
     asked = _asked(settings, models)
     names = _route(settings, asked)
     route = [_target(settings, name, prompt, parameters, stream=stream) for name in names]
-    # Only what is sent is built: signing for a mere fallback may fetch credentials. The first
-    # request is, since what is wrong with it is raised here.
-    route[0] = msgspec.structs.replace(route[0], first=route[0].again())
+    route[0] = _with_first_request(route[0], alone=len(route) == 1)
     providers = [target.provider for target in route]
     timeouts = parameters.get("timeouts") or settings.timeouts
     recovery = parameters.get("recovery") or settings.recovery
@@ -182,6 +181,20 @@ def plan(
     reads = None if form is None else form.parse
     watch = Watch(settings.observers, asked[0], route[0].request)
     return providers, Delivery(route, timeouts, recovery, random.random, price, reads), watch
+
+
+def _with_first_request(target: Target, *, alone: bool) -> Target:
+    """Build the first request, so that what is wrong with it is raised before anything is sent.
+
+    Requests of fallbacks are built when they are sent: signing one may fetch credentials. Where
+    there is a fallback, a request that this model can't express is left to that one.
+    """
+    try:
+        return msgspec.structs.replace(target, first=target.again())
+    except LocalProtocolError:
+        if alone:
+            raise
+        return target
 
 
 def _asked(settings: Settings, models: Models) -> Sequence[str]:

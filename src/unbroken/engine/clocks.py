@@ -14,18 +14,27 @@ class Clocks:
 
     def __init__(self, timeouts: Timeouts, *, stream: bool) -> None:
         self._timeouts = timeouts if stream else _for_whole(timeouts)
+        self._stream = stream
         self._started: float | None = None
         self._first: float | None = None  # of this attempt
         self._idle: float | None = None
         self._has_content = False
+        self._primary: Clocks | None = None
         self.deadline: float | None = None
+
+    def hedge(self) -> "Clocks":
+        """Return the timeouts of a hedge, whose `total` counts from the start of the call."""
+        made = Clocks(self._timeouts, stream=self._stream)
+        made._primary = self
+        return made
 
     def attempt(self, begin: float, now: float, first: float | None) -> Deadlines:
         """Start the timeouts of an attempt that is sent at `begin`; `first` is the bound for the
         wait for content while a fallback is available.
         """
         if self._started is None:
-            self._started = now
+            earlier = None if self._primary is None else self._primary._started
+            self._started = now if earlier is None else earlier
         self._first = _least(self._timeouts.first_event, first)
         self._has_content = False
         self.deadline = self._bounded(_after(begin, self._first))

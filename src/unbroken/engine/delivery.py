@@ -67,8 +67,7 @@ _EMPTY = "the continuation ended at once, without a word"
 class Delivery:
     """The whole answer over all attempts; see the module for how to drive it.
 
-    `route` are the models in the order they are asked; `jitter` gives random numbers from 0 up
-    to 1.
+    `route` are the models in their order; `jitter` gives random numbers from 0 up to 1.
     """
 
     def __init__(
@@ -249,7 +248,9 @@ class Delivery:
         """Return the same request to the next of the route, or to the same model again."""
         timeouts, _, jitter, quote, reads = self._given
         route = self._router.route[1:] or self._router.route
-        return Delivery(route, timeouts, self._router.policy, jitter, quote, reads)
+        made = Delivery(route, timeouts, self._router.policy, jitter, quote, reads)
+        made._clocks = self._clocks.hedge()
+        return made
 
     def absorb(self, other: "Delivery", now: float) -> None:
         """This one answers; the attempts and the usage of the other one are kept."""
@@ -395,6 +396,5 @@ class Delivery:
         return failure
 
     def _finish(self, state: State, end: End, now: float) -> None:
-        self._watch.ended = now
-        self._end = end
+        self._watch.ended, self._end = now, end
         self._go(state)

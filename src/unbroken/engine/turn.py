@@ -221,11 +221,11 @@ class Turn:
     def _native(self) -> Native | None:
         if self.native is not None:
             return self._filled_turn(self.native)
-        said = [block for block in self.blocks if block.kind != "text" or str(block.text)]
-        dialects = {block.dialect for block in said}
-        if len(dialects) != 1 or not all(block.native for block in said):
+        spoken = [block for block in self.blocks if block.kind != "text" or str(block.text)]
+        dialects = {block.dialect for block in spoken}
+        if len(dialects) != 1 or not all(block.native for block in spoken):
             return None
-        content = [self._filled_block(block) for block in said]
+        content = [self._filled_block(block) for block in spoken]
         dialect = dialects.pop()
         # in the Responses dialect a turn is a list of items, elsewhere a message with blocks
         data = content if dialect == RESPONSES else {"role": "assistant", "content": content}

@@ -26,6 +26,8 @@ class UsageLedger:
 
     def read(self, events: list[Event]) -> list[Event]:
         """Take the reports among the events; return the events with the totals in them."""
+        if _REPORTS.isdisjoint(map(type, events)):
+            return events
         return [self._with_total(event) for event in events]
 
     def finish(self, *, complete: bool, had_content: bool) -> None:
@@ -49,6 +51,9 @@ class UsageLedger:
         if self.current is None:  # this one ends without a report
             total = _partial(total)
         return msgspec.structs.replace(event, usage=total)
+
+
+_REPORTS = frozenset({UsageReport, MessageEnd})
 
 
 def _partial(usage: Usage | None) -> Usage | None:

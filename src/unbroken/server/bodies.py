@@ -25,13 +25,13 @@ MAX_MESSAGES, MAX_TOOLS = 10_000, 1_024
 _INLINE_BYTES, _INLINE_VALUES = 128 * 1024, 1_000
 """A body within both is parsed at once; starting a thread would take longer."""
 
-_WINDOW = 1 << 20
+_WINDOW = 1 << 18
 """Bytes that one regular expression is run over: it holds the interpreter's lock."""
 
 _PARSER = ThreadPoolExecutor(1, "unbroken-parse")
 """One large body after the other, so that what each costs does not come at the same time."""
 
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # possessive: never backtracks
 _BACKSLASHES = re.compile(rb"\\*")
 _BRACKET = re.compile(rb"[\[\]{}]")
 

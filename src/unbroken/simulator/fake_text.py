@@ -77,14 +77,14 @@ def cut(parts: Iterable[str]) -> Iterator[str]:
 
 
 def answer(prompt: str, seed: str, tokens: int | None) -> Iterator[str]:
-    """Yield the parts of an answer of about `tokens` pieces; the length is drawn if it is None."""
+    """Yield the pieces of an answer of about `tokens`; the length is drawn if it is None."""
     rng = Rng(f"{seed}\n{prompt}")
     subject = _Subject(prompt[:_SUBJECT])
     wanted = _COUNTED.search(prompt[:_SUBJECT])
     if tokens is None and wanted is not None:
         number = wanted.group(1).lower()
         sentences = _NUMBERS.get(number) or min(int(number), MAX_SENTENCES)
-        return iter([" ".join(subject.sentences(rng, sentences))])
+        return cut([" ".join(subject.sentences(rng, sentences))])
     length = tokens if tokens is not None else 60 + rng.below(120)
     return islice(cut(_paragraphs(subject, rng)), max(length, 0))
 

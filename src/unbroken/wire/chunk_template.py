@@ -26,6 +26,8 @@ class ChunkTemplate:
     def learn(self, data: bytes, text: str) -> bool:
         """Learn the template from a fully decoded chunk whose only content was `text`."""
         before, found, after = data.partition(self._key)
+        if after.startswith(b" "):  # Python's own JSON has a space there
+            found, after = found + b" ", after[1:]
         written = _encode(text)
         if not found or not after.startswith(written) or self._key in after:
             return False

@@ -161,7 +161,7 @@ class StreamDecoder:
 
     @property
     def done(self) -> bool:
-        """The dialect said that nothing follows."""
+        """Whether nothing follows by the dialect's own end."""
         return self._reader.done
 
     @property
@@ -195,7 +195,7 @@ that a faulty server can't fill the memory."""
 
 
 class BufferedDecoder:
-    """An answer in one piece: nothing can be said before its last byte."""
+    """An answer in one piece: it can't be read before its last byte."""
 
     skipped = 0
     done = False

@@ -107,8 +107,8 @@ def _sentence(message: Any) -> str:
 
 
 def _one_sentence(item: Any) -> str:
-    said = item.get("msg") or item.get("message") if isinstance(item, dict) else None
-    return str(said or item)
+    sentence = item.get("msg") or item.get("message") if isinstance(item, dict) else None
+    return str(sentence or item)
 
 
 def _first_line(body: bytes) -> str:

@@ -90,16 +90,16 @@ def _frame(raw: bytes) -> Frame:
         raise RemoteProtocolError("an event stream's frame has a wrong checksum")
     end = _PRELUDE.size + _PRELUDE.unpack_from(raw)[1]
     try:
-        told = dict(_headers(raw[_PRELUDE.size : end]))
+        headers = dict(_headers(raw[_PRELUDE.size : end]))
     except (IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
         raise RemoteProtocolError("an event stream's headers can't be read") from error
-    message = told.get(":message-type", "event")
+    message = headers.get(":message-type", "event")
     if message == "event":
-        return Frame(raw[end:-4], event=told.get(":event-type", ""))
+        return Frame(raw[end:-4], event=headers.get(":event-type", ""))
     if message == "error":
-        said = _encode({"message": told.get(":error-message", "")})
-        return Frame(said, event=f"error:{told.get(':error-code') or 'unknown'}")
-    return Frame(raw[end:-4], event=f"{message}:{told.get(f':{message}-type') or 'unknown'}")
+        body = _encode({"message": headers.get(":error-message", "")})
+        return Frame(body, event=f"error:{headers.get(':error-code') or 'unknown'}")
+    return Frame(raw[end:-4], event=f"{message}:{headers.get(f':{message}-type') or 'unknown'}")
 
 
 def _headers(raw: bytes) -> Iterator[tuple[str, str]]:
@@ -125,8 +125,8 @@ def encode(frame: Frame) -> bytes:
     """The bytes of a frame."""
     message, _, name = frame.event.rpartition(":")
     if message == "error":
-        told = msgspec.json.decode(frame.data, type=dict[str, str]).get("message", "")
-        fields = {":message-type": "error", ":error-code": name, ":error-message": told}
+        sentence = msgspec.json.decode(frame.data, type=dict[str, str]).get("message", "")
+        fields = {":message-type": "error", ":error-code": name, ":error-message": sentence}
         return _framed(fields, b"")
     fields = {
         f":{message or 'event'}-type": name,
@@ -145,9 +145,9 @@ def _framed(fields: dict[str, str], payload: bytes) -> bytes:
 
 def _header(name: str, value: str) -> bytes:
     """Values hold up to 32767 bytes; ours are names, and messages that may be cut."""
-    said = value.encode()[:32767].decode("utf-8", "ignore").encode()
-    kind = bytes([_STRING]) + struct.pack(">H", len(said))
-    return bytes([len(name)]) + name.encode() + kind + said
+    text = value.encode()[:32767].decode("utf-8", "ignore").encode()
+    kind = bytes([_STRING]) + struct.pack(">H", len(text))
+    return bytes([len(name)]) + name.encode() + kind + text
 
 
 def is_framed(head: bytes) -> bool:

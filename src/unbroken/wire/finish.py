@@ -1,7 +1,7 @@
 """Judging why a model stopped: by the table of a dialect, or as a word that no table knows.
 
-A word nobody knows is never `stop`: the answer may be a failed one. What becomes of it is for the
-policy to decide; see `ChoiceEnd.known`.
+An unknown word is never `stop`: the answer may be a failed one. The policy decides what becomes of
+it; see `ChoiceEnd.known`.
 """
 
 from collections.abc import Mapping

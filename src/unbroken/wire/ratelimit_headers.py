@@ -21,7 +21,7 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 
 
 def seconds_until_reset(headers: Mapping[str, str]) -> float:
-    """Seconds until something is left again; 0 where something is, or nobody says.
+    """Seconds until something is left again; 0 where something is, or where that is unknown.
 
     Header names are expected in lower case.
     """
@@ -36,7 +36,7 @@ def _seconds(wait: str, headers: Mapping[str, str]) -> float:
         now = parsedate_to_datetime(headers.get("date", ""))
         return max(0.0, (type(now).fromisoformat(wait) - now).total_seconds())
     except (ValueError, TypeError):
-        return 0.0  # what can't be read keeps nobody waiting
+        return 0.0  # headers that cannot be parsed are ignored
 
 
 def _span(wait: str) -> float:

@@ -1,10 +1,10 @@
 """text/event-stream: bytes to frames and back (WHATWG HTML, section 9.2).
 
-The idea: almost every server sends `data: {...}`, an empty line, and nothing else, some with one
-`event:` line before it, so a read that holds only such blocks is cut with one `split`. Everything
-the standard allows besides (CR, CRLF, comments, several data lines, ids, a byte order mark) takes
-the line reader, which gives the same frames. Partial lines are kept as pieces and joined once: the
-work is linear in the bytes fed.
+The idea: almost every server sends `data: {...}`, an empty line, and nothing else, some with an
+`event:` or `id:` line before it, so a read that holds only such blocks is cut with one `split`.
+Everything the standard allows besides (CR, CRLF, comments, several data lines, a byte order mark)
+takes the line reader, which gives the same frames. Partial lines are kept as pieces and joined
+once: the work is linear in the bytes fed.
 """
 
 import re
@@ -38,7 +38,7 @@ class SseDecoder:
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that these bytes complete."""
         if data.endswith(b"\n\n") and self._idle():
-            frames = _plain_blocks(data[:-2])
+            frames = self._blocks(data[:-2])
             if frames is not None:
                 return frames
         if not self._begun:
@@ -55,8 +55,15 @@ class SseDecoder:
 
     def _idle(self) -> bool:
         """Between two events, with nothing kept: how most reads find it."""
-        kept = self._tail or self._data or self._event or self._id or self._after_cr
+        kept = self._tail or self._data or self._event or self._after_cr
         return self._begun and not kept
+
+    def _blocks(self, data: bytes) -> list[Frame] | None:
+        """The frames of plain blocks. An id is that of all events up to the next one (9.2.6)."""
+        frames = _plain_blocks(data, self._id)
+        if frames:
+            self._id = frames[-1].id
+        return frames
 
     def eof(self) -> list[Frame]:
         """The event that only lacks its empty line.
@@ -90,9 +97,9 @@ class SseDecoder:
 
     def _cut(self, data: bytes) -> list[Frame]:
         """Cut what ends in this read; between events and without odd lines, all at once."""
-        between = not (self._data or self._event or self._id)
+        between = not (self._data or self._event)
         end = data.rfind(b"\n\n") if between else -1
-        frames = _plain_blocks(data[:end]) if end > 0 else None
+        frames = self._blocks(data[:end]) if end > 0 else None
         if frames is None:
             return self._whole_lines(data, [])
         rest = data[end + 2 :]
@@ -172,30 +179,38 @@ def is_framed(head: bytes) -> bool | None:
     return None if short else False
 
 
-def _plain_blocks(data: bytes) -> list[Frame] | None:
-    """The frames of blocks that hold one `data:` line and at most an `event:` line before it;
-    None if there is anything else. `data` comes without the last empty line.
+def _plain_blocks(data: bytes, id: str) -> list[Frame] | None:
+    """The frames of blocks that hold one `data:` line, and before it at most one `event:` and one
+    `id:` line; None if there is anything else. `data` comes without the last empty line.
     """
     if b"\r" in data:
         return None
-    if b"\n" not in data and data.startswith(b"data: "):
-        return [Frame(data[6:])]
-    blocks = data.split(b"\n\n")
-    if data.startswith(b"data: ") and data.count(b"\n") == 2 * (len(blocks) - 1):
+    if data.startswith(b"data: ") and not id:
         only_data = data[6:].split(b"\n\ndata: ")
-        if len(only_data) == len(blocks):
+        if data.count(b"\n") == 2 * (len(only_data) - 1):
             return [Frame(block) for block in only_data]
-    return _named_blocks(blocks)
-
-
-def _named_blocks(blocks: list[bytes]) -> list[Frame] | None:
     frames: list[Frame] = []
-    for block in blocks:
-        name, found, data = block.partition(b"\ndata: ")
-        if not found or not name.startswith(b"event: ") or b"\n" in name or b"\n" in data:
+    for block in data.split(b"\n\n"):
+        head, found, line = (b"\n" + block).partition(b"\ndata: ")
+        fields = _fields(head, id) if found and b"\n" not in line else None
+        if fields is None:
             return None
-        frames.append(Frame(data, _name(name)))
+        event, id = fields
+        frames.append(Frame(line, event, id))
     return frames
+
+
+def _fields(head: bytes, id: str) -> tuple[str, str] | None:
+    """Event and id in the lines before the data; None if there is anything else."""
+    event = ""
+    for line in head.split(b"\n")[1:]:
+        if line.startswith(b"event: ") and not event:
+            event = _name(line)
+        elif line.startswith(b"id: ") and b"\0" not in line:
+            id = line[4:].decode("utf-8", "replace")
+        else:
+            return None
+    return event, id
 
 
 @lru_cache(maxsize=64)  # a dialect has a dozen names

@@ -81,9 +81,9 @@ class MessagesUsage(Struct, gc=False):
 
 
 def merged(old: MessagesUsage, new: MessagesUsage) -> MessagesUsage:
-    """Cumulative: what is said replaces, what is not said stays."""
-    said = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
-    return msgspec.structs.replace(old, **said)
+    """Return cumulative counts: new ones replace old ones, missing ones keep their value."""
+    given = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
+    return msgspec.structs.replace(old, **given)
 
 
 def usage_from(wire: MessagesUsage) -> Usage:
@@ -114,7 +114,7 @@ def usage_to(usage: Usage) -> dict[str, Any]:
 
 
 def message_body(id: str, model: str, usage: dict[str, Any]) -> dict[str, Any]:
-    """The message object, as it is before anything is said."""
+    """The message object, as it is before any content."""
     body = {"id": id, "type": "message", "role": "assistant", "model": model, "content": []}
     return {**body, "stop_reason": None, "stop_sequence": None, "usage": usage}
 

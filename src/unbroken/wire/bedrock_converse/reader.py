@@ -200,8 +200,8 @@ class ConverseReader(BaseReader):
             if block is not None and block.call is not None:
                 out.append(ToolCallDelta(block.call, _text(delta.tool_use.input)))
             return
-        said = delta.text or delta.reasoning_content or bytes(delta.citation)
-        if block is None and said:
+        content = delta.text or delta.reasoning_content or bytes(delta.citation)
+        if block is None and content:
             block = self._begin(index, kind, _Use(), out)
         if block is not None:
             self._grow(block, delta, out)

@@ -65,7 +65,7 @@ def _settings(request: Request) -> dict[str, Any]:
     if request.stop:
         inference["stopSequences"] = list(request.stop)
     body: dict[str, Any] = {"inferenceConfig": inference} if inference else {}
-    if request.metadata is not None and request.native_of(CONVERSE) is None:
+    if request.metadata is not None:
         body["requestMetadata"] = {name: str(value) for name, value in request.metadata.items()}
     return body | _output(request) | _betas(request)
 

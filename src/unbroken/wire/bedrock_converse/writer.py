@@ -59,8 +59,8 @@ class ConverseWriter(SequentialWriter):
         named = next((k for k, s in EXCEPTIONS.items() if s == error.status), None)
         by_class = {error_class(s): k for k, s in EXCEPTIONS.items() if s != 424}
         kind = named or by_class.get(type(error), "internalServerException")
-        said = {"message": error.message or type(error).__name__}
-        return [Frame(_encode(said), event=f"exception:{kind}")]
+        body = {"message": error.message or type(error).__name__}
+        return [Frame(_encode(body), event=f"exception:{kind}")]
 
     def _block_end(self, event: BlockEnd) -> list[Frame]:
         """Redacted reasoning is written if it is Bedrock's: that of others is none here."""

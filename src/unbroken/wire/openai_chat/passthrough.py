@@ -185,7 +185,7 @@ def folded(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def grown(old: Any, new: Any) -> Any:
-    """Two pieces as one: texts and lists go on, entries of a list are told apart by `index`."""
+    """Two pieces as one: texts and lists go on, entries of a list are matched by `index`."""
     match old, new:
         case str(), str():
             return old + new

@@ -121,8 +121,8 @@ class ChatReader(BaseReader):
         """Usage stands beside the choices, within one (Moonshot), or in `x_groq`."""
         found = [chunk.usage, chunk.x_groq and chunk.x_groq.usage]
         found += [choice.usage for choice in chunk.choices or ()]
-        said = (usage_from(wire) for wire in found if isinstance(wire, ChatUsage))
-        usage = next((usage for usage in said if usage is not None), None)
+        reported = (usage_from(wire) for wire in found if isinstance(wire, ChatUsage))
+        usage = next((usage for usage in reported if usage is not None), None)
         if usage is not None:
             self._usage = usage
             out.append(UsageReport(usage))

@@ -13,6 +13,7 @@ from msgspec import Struct
 from unbroken.errors import BadRequest, LocalProtocolError
 from unbroken.messages import (
     CHAT,
+    RESPONSES,
     Message,
     Native,
     Reasoning,
@@ -137,8 +138,7 @@ def _settings(request: Request, variant: Variant, native: dict[str, Any]) -> dic
         body["stop"] = list(request.stop)
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request.tool_choice)
-    body |= {name: request.option(name) for name in _SHARED if _is_foreign(request, name)}
-    return body
+    return body | _shared(request)
 
 
 _SHARED = (
@@ -153,10 +153,13 @@ _SHARED = (
 """Fields that OpenAI's two dialects have by the same name, and no other."""
 
 
-def _is_foreign(request: Request, name: str) -> bool:
-    """Whether the caller's own dialect is the Responses API, and has this field."""
-    native = request.native
-    return native is not None and native.dialect == "openai-responses" and name in native.data
+def _shared(request: Request) -> dict[str, Any]:
+    """What a client of the Responses API says by the same names, and `verbosity`."""
+    native = request.native_of(RESPONSES) or {}
+    body = {name: native[name] for name in _SHARED if name in native}
+    text = native.get("text")
+    verbosity = text.get("verbosity") if isinstance(text, dict) else None
+    return body if verbosity is None else {**body, "verbosity": verbosity}
 
 
 def _messages(request: Request, variant: Variant) -> list[dict[str, Any]]:

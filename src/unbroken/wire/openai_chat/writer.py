@@ -122,8 +122,8 @@ class ChatWriter:
 
     def _likely(self, event: Logprobs) -> list[Frame]:
         tokens = event.tokens
-        said = logprobs_body(() if event.refusal else tokens, tokens if event.refusal else ())
-        inner = {"index": event.choice, "delta": {}, "logprobs": said, "finish_reason": None}
+        body = logprobs_body(() if event.refusal else tokens, tokens if event.refusal else ())
+        inner = {"index": event.choice, "delta": {}, "logprobs": body, "finish_reason": None}
         return self._framed({"choices": [inner]})
 
     def _other(self, event: OtherEvent) -> list[Frame]:
@@ -159,9 +159,9 @@ def logprobs_body(text: Sequence[TokenLogprob], refusal: Sequence[TokenLogprob])
 
 
 def _token(token: TokenLogprob) -> dict[str, Any]:
-    said = {"token": token.token, "logprob": token.logprob, "bytes": token.bytes}
+    fields = {"token": token.token, "logprob": token.logprob, "bytes": token.bytes}
     top = [{"token": t.token, "logprob": t.logprob, "bytes": t.bytes} for t in token.top]
-    return {**said, "top_logprobs": top}
+    return {**fields, "top_logprobs": top}
 
 
 # The answer in one piece

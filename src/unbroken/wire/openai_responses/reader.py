@@ -6,7 +6,7 @@ Some 59 kinds of events; what is read here stands in one table. The terminal is
 event, flat or nested (BerriAI/litellm#32835). A `background` answer can be followed again after the
 last number that was seen (openai/openai-node#1984): only then do numbers matter.
 
-Everything is said up to three times: as deltas, as a whole part or item, and in the final response.
+All content comes up to three times: as deltas, as a whole part or item, and in the final response.
 Compatible servers leave out any of the three, so each says what the ones before it did not.
 """
 

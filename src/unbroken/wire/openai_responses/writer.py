@@ -1,6 +1,6 @@
 """The streamed answer of OpenAI's Responses API: our events to its own, numbered.
 
-Content stands in items, text in parts of a message; each is announced, grows, and is said once
+Content stands in items, text in parts of a message; each is announced, grows, and is sent once
 more as a whole. The last event carries the whole answer.
 """
 
@@ -216,9 +216,9 @@ class ResponsesWriter(TableWriter):
             return []
         field = "text" if part["type"] == "output_text" else "refusal"
         likely: dict[str, Any] = {"logprobs": []} if field == "text" else {}
-        said = {field: part[field], **likely}
+        fields = {field: part[field], **likely}
         return [
-            self._frame(f"response.{part['type']}.done", **self._at(), **said),
+            self._frame(f"response.{part['type']}.done", **self._at(), **fields),
             self._frame("response.content_part.done", **self._at(), part=part),
         ]
 
