@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unbroken.engine.stitch import ContinuationFilter, ReplayFilter
+from unbroken.continuation import last_words
+from unbroken.engine.stitch import ContinuationFilter, PromptFilter, ReplayFilter
 from unbroken.events import (
     ChoiceEnd,
     Citation,
@@ -172,3 +173,40 @@ def test_a_second_run_of_reasoning_and_known_citations_are_dropped():
     events = [ReasoningDelta("hm"), TextDelta("ab"), Citation("1"), Citation("2")]
 
     assert sifted(seam, events) == [TextDelta("b"), Citation("2")]
+
+
+@given(prose, st.integers(1, 60), st.integers(0, 30), places)
+def test_a_continuation_by_prompt_begins_with_the_last_words(text, at, lead, pieces):
+    told = text[:at]
+    again = last_words(told)
+    if not again:
+        return
+    for before in ("", text[max(0, at - len(again) - lead) : at - len(again)]):
+        rest = sifted(
+            PromptFilter(told, told.rstrip()),
+            [*cut(before + again + text[len(told.rstrip()) :], pieces), *END],
+        )
+        if len(again) >= 12 or not before:
+            assert told + said(rest) == text
+
+
+@given(prose, st.integers(20, 60), places)
+def test_a_prompted_answer_without_the_last_words_is_another_one(text, at, pieces):
+    filter_ = PromptFilter(text[:at], text[:at])
+    rest = sifted(
+        filter_, [*cut("Of course! Here is what I think about it: " + "x y z " * 60, pieces), *END]
+    )
+
+    assert filter_.diverged
+    assert rest == []
+
+
+@pytest.mark.parametrize("again", ["", "quick brown fox jumps"])
+def test_an_end_without_a_word_is_left_unread_until_it_is_believed(again):
+    told = "the quick brown fox jumps"
+    filter_ = ContinuationFilter(told, told, {}, {})
+    before = filter_.filter([*cut(again, []), *END])
+
+    assert before == []
+    assert filter_.unread == END
+    assert filter_.accept_end() == END
