@@ -28,6 +28,8 @@ WORDS = (
     (r"unbroken\.client\._async\b", "unbroken.client._sync"),
     (r"(Async)?Generator\[(.*?), None\]:", r"Generator[\2, None, None]:"),
     (r"\bmap_async\b", "map_sync"),
+    (r"unbroken\.client\._run_async", "unbroken.client._run_sync"),
+    (r"\bAsyncRun\b", "Run"),
     (r"\bAsyncPrompts\b", "Prompts"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\b__aenter__\b", "__enter__"),

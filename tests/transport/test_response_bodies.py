@@ -36,7 +36,7 @@ ANSWERS = {
     "no content": (answer(b"204 No Content", b"", b""), "StreamTruncated"),
     "a redirect": (answer(b"307 Moved", b"location: http://x/\r\n", b""), "BadRequest"),
     "a page of HTML": (answer(b"502 Bad", b"", b"<html>sorry</html>"), "ServerError"),
-    "a page of HTML with a 200": (answer(b"200 OK", b"", b"<html></html>"), "StreamTruncated"),
+    "a page of HTML with a 200": (answer(b"200 OK", b"", b"<html></html>"), "RemoteProtocolError"),
     "an error with a 200": (answer(b"200 OK", JSON, b'{"error": {"message": "x"}}'), "ServerError"),
     "no HTTP at all": (b"hello there\r\n\r\n", "ConnectionLost"),
     "no chunks, though promised": (

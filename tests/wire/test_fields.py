@@ -3,7 +3,10 @@ reported, or refused by name, and nothing else.
 """
 
 import json
+import subprocess
+import sys
 import typing
+from pathlib import Path
 
 import botocore.session
 import pytest
@@ -139,3 +142,10 @@ def test_every_published_field_has_one_of_four_outcomes(dialect, field, target):
     plain = json.loads(to.encode_request(asked(dialect, "model")[0]))
     limits = field in ("max_tokens", "max_completion_tokens", "max_output_tokens")
     assert said or limits or field in OF_THE_DIALECT or sent != plain  # omitted, or translated
+
+
+def test_the_page_of_the_reference_is_the_generated_one():
+    script = Path(__file__).parents[2] / "scripts" / "generate_fields.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr

@@ -18,12 +18,14 @@ from unbroken.client._plan import (
     reloaded,
     settings,
 )
+from unbroken.client._run_async import AsyncRun
+from unbroken.client.tool_loop import ToolLoop
 from unbroken.engine.delivery import Delivery
 from unbroken.engine.limits import Limits
 from unbroken.engine.policy import RecoveryPolicy, Timeouts
 from unbroken.errors import TimedOut, UnbrokenError
 from unbroken.events import Event, TextDelta
-from unbroken.messages import Prompt
+from unbroken.messages import Prompt, ToolLike
 from unbroken.metrics.answered import Observer, Watch
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.providers.base import Provider
@@ -303,6 +305,20 @@ class AsyncClient:
         if stream.response.end == "cancelled":
             raise closed(stream.response)
         return stream.response
+
+    def run(
+        self,
+        model: Models,
+        prompt: Prompt,
+        *,
+        tools: Sequence[ToolLike],
+        max_turns: int = 10,
+        **parameters: Any,
+    ) -> AsyncRun:
+        """Ask, call the Python functions among `tools` that the answer calls, and ask again, until
+        an answer calls none. Iterate over the run for the events of every turn.
+        """
+        return AsyncRun(self.stream, model, ToolLoop(prompt, tools, max_turns), parameters)
 
     async def map(
         self,

@@ -6,10 +6,14 @@ parser's place: both transports read the same bytes alike, and all chunks of one
 """
 
 import asyncio
+import contextlib
+import socket
+import threading
 from functools import partial
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpVersion, RawResponseMessage
 from aiohttp.streams import StreamReader
@@ -120,8 +124,68 @@ class _Protocol(ResponseHandler):
         super().connection_lost(exc)
 
 
+class _Resolver(AbstractResolver):
+    """Looks names up in threads of its own. Those of the event loop's executor are waited for when
+    the loop is closed, and a resolver that does not answer would hold the process up.
+    """
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name; OSError if there are none."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[ResolveResult]] = loop.create_future()
+
+        def look_up() -> None:
+            result: Any
+            try:
+                result = _look_up(host, port, family)
+            except (OSError, UnicodeError) as error:  # UnicodeError: no host has such a name
+                result = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits
+                loop.call_soon_threadsafe(_settle, found, result)
+
+        threading.Thread(target=look_up, daemon=True, name="unbroken-resolver").start()
+        return await found
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    infos = socket.getaddrinfo(
+        host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+    )
+    return [
+        ResolveResult(
+            hostname=host,
+            host=_with_scope(address),
+            port=port,
+            family=kind,
+            proto=protocol,
+            flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+        )
+        for kind, _, protocol, _, address in infos
+    ]
+
+
+def _with_scope(address: tuple[Any, ...]) -> str:
+    """The host of an address; a link-local one of IPv6 needs its interface."""
+    scope = address[3] if len(address) > 3 else 0
+    return f"{address[0]}%{scope}" if scope else str(address[0])
+
+
+def _settle(future: "asyncio.Future[Any]", result: Any) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
 def connector_of(loop: asyncio.AbstractEventLoop) -> aiohttp.TCPConnector:
     """Return a pool of connections. It has no limit: the caller's concurrency is the limit."""
-    connector = aiohttp.TCPConnector(limit=0)
+    connector = aiohttp.TCPConnector(limit=0, resolver=_Resolver())
     connector._factory = partial(_Protocol, loop=loop)  # type: ignore[assignment]  # narrower
     return connector
