@@ -11,7 +11,7 @@ from events import socket_event
 from management_api import ManagementApi, text_of
 from runtime_api import PATIENCE, Lambda
 
-from unbroken import AsyncClient, Client
+from unbroken import AsyncClient, Client, RecoveryPolicy
 from unbroken.deploy import _aws_calls
 from unbroken.deploy._aws_calls import FRAME, ConnectionSender, PushFailed, endpoint_of
 from unbroken.deploy.aws_websocket import MAX_INVOCATIONS, WebSocketAnswers
@@ -198,7 +198,8 @@ def test_a_model_that_can_not_go_on_answers_again_from_the_beginning(api):
         story = AsyncSimulatorTransport(next(answers), real_time=True)
         return AsyncClient(api_key="k", transport=story)
 
-    said = ask(api, "openai/gpt-x", seconds=4, client=client)
+    recovery = RecoveryPolicy(allow_restart=True, continue_by_prompt=False)
+    said = ask(api, "openai/gpt-x", seconds=4, client=client, recovery=recovery)
 
     assert [message["type"] for message in said].count("restart") == 1
     assert said[0]["text"].startswith("one")

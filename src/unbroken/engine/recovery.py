@@ -151,6 +151,7 @@ class RecoveryState(Struct, frozen=True, kw_only=True):
     waits: Sequence[float]
     elapsed: float
     jitter: float
+    had_content: bool = False
 
 
 class RecoveryStep(Struct, frozen=True):
@@ -167,7 +168,8 @@ def choose(
     """Return the next recovery step, or None if the policy allows no more."""
     if not (is_retryable(now.error) or isinstance(now.error, ONLY_HERE)):
         return None
-    begun = now.delivered is not None
+    # A server that answered and broke off is not being restarted: `attempts` bounds it.
+    begun = now.delivered is not None and not now.had_content
     again = policy.delay(now.error, now.tries[now.at], now.elapsed, now.jitter, begun=begun)
     order = _order(route, policy, now, here=again is not None)
     steps = [step for step in _candidates(route, policy, now, order) if step not in now.excluded]

@@ -139,6 +139,7 @@ class Router:
             waits=[target.wait(now) for target in self.route],
             elapsed=elapsed,
             jitter=self._jitter(),
+            had_content=last.received_content,
         )
         step = choose(self.route, self.policy, state)
         if step is None:
