@@ -164,8 +164,9 @@ def configured(env: Mapping[str, str]) -> list[str]:
 def plan(
     settings: Settings, models: Models, prompt: Prompt, parameters: Parameters, *, stream: bool
 ) -> tuple[list[Provider], Delivery, Watch]:
-    """Return the providers, the delivery, and what informs the observers. Raises ConfigurationError,
-    LocalProtocolError or AuthenticationFailed; nothing has been sent then.
+    """Return the providers, the delivery, and what informs the observers.
+
+    Raises ConfigurationError, LocalProtocolError or AuthenticationFailed before anything is sent.
     """
     check_call(parameters)
     asked = _asked(settings, models)
