@@ -30,8 +30,8 @@ def load(env: Mapping[str, str], directory: str = ".") -> Config:
     file = find(env, directory)
     routes = {name: file.value(list[str], "routes", name) for name in file.table("routes")}
     for name, models in routes.items():
-        if said := _wrong_route(name, models, routes):
-            raise file.wrong(said, ("routes", name))
+        if mismatch := _wrong_route(name, models, routes):
+            raise file.wrong(mismatch, ("routes", name))
     limits = {name: file.value(Limits, "limits", name) for name in file.table("limits")}
     for name in limits:
         try:

@@ -98,11 +98,11 @@ def environment(directory: str = ".") -> dict[str, str]:
     from dotenv import dotenv_values
 
     try:
-        said = {name: value for name, value in dotenv_values(path).items() if value is not None}
+        found = {name: value for name, value in dotenv_values(path).items() if value is not None}
     except UnicodeDecodeError as error:
         why = f"{path} is not UTF-8: {error.reason} at byte {error.start}"
         raise ConfigurationError(why) from error
-    return said | dict(os.environ)
+    return found | dict(os.environ)
 
 
 def settings(  # noqa: PLR0913  # by keyword
@@ -164,8 +164,9 @@ def configured(env: Mapping[str, str]) -> list[str]:
 def plan(
     settings: Settings, models: Models, prompt: Prompt, parameters: Parameters, *, stream: bool
 ) -> tuple[list[Provider], Delivery, Watch]:
-    """Whom to ask, the delivery that does it and who is told of it. Raises ConfigurationError,
-    LocalProtocolError or AuthenticationFailed; nothing has been sent then.
+    """Return the providers, the delivery, and what informs the observers.
+
+    Raises ConfigurationError, LocalProtocolError or AuthenticationFailed before anything is sent.
     """
     check_call(parameters)
     asked = _asked(settings, models)
@@ -229,7 +230,7 @@ def price(name: str, model: str, usage: Usage) -> float | None:
 
 
 def closed(response: Response) -> LocalProtocolError:
-    """What is said of a question to a client that is closed, or while it is being answered."""
+    """Return the error of a call to a client that is closed, before or during the answer."""
     error = LocalProtocolError("the client is closed", hint="Ask while it is open.")
     error.response = response
     return error

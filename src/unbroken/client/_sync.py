@@ -130,8 +130,8 @@ class Stream:
 
 
 class _Driver:
-    """Carries a delivery out. It does not know the stream, so that a stream that nobody holds any
-    more is gone at once, and its connection with it.
+    """Carries a delivery out. It has no reference to the stream, so that a stream without
+    references is collected at once, and its connection is closed.
     """
 
     def __init__(self, delivery: Delivery, transport: Transport, watch: Watch) -> None:
@@ -153,7 +153,7 @@ class _Driver:
         finally:
             try:
                 self._hang_up()
-            finally:  # whoever is cancelled meanwhile: the answer is over, and it is told
+            finally:  # also if this task is cancelled meanwhile: the answer has ended
                 self.delivery.cancel(self._transport.now())
                 self._watch.over(self.delivery)
         self.delivery.conclude()
@@ -168,7 +168,7 @@ class _Driver:
         return events if self.delivery.has_content else []
 
     def abandon(self) -> None:
-        """Somebody else was faster, or nobody listens: close what is open, at once."""
+        """Close immediately: the hedge lost, or the caller left."""
         self.left = True
         self._hang_up()
         if self._asked is not None:
@@ -177,13 +177,13 @@ class _Driver:
             lane.abandon()
 
     def _race(self, after: float) -> list[Event]:
-        """Ask a rival too if there is no content in time; go on with whoever speaks first."""
+        """Start a hedge if there is no content in time; go on with the first that has some."""
         rivals = (self.delivery, self.delivery.hedge())
         lanes = self._lanes = [_Driver(one, self._transport, self._watch) for one in rivals]
         won, events = 0, list[Event]()
         try:
             won, events = self._transport.race(lanes[0], lanes[1], after)
-        finally:  # also if nobody won: what the rival was to find out, somebody else may
+        finally:  # also if neither has content: another call may probe then
             winner, loser = lanes[won], lanes[1 - won]
             self.delivery, self._body, self._lanes = winner.delivery, winner._body, []
             self.delivery.absorb(loser.delivery, self._transport.now())
@@ -231,7 +231,7 @@ class Client:
     `api_key` and `base_url` are for whatever provider is asked, or mappings by provider name;
     otherwise the environment and `.env` are asked. `routes` gives names to lists of models that
     stand in for each other, `limits` bounds what is asked of a provider, by its name; both may
-    stand in `unbroken.toml`. `observers` are told of every answer when it is over, OpenTelemetry's
+    stand in `unbroken.toml`. `observers` are called with every answer at its end, OpenTelemetry's
     `unbroken.metrics.otel.Spans()` for one. `implied_finish`, for servers that never send a finish
     reason, takes a clean end for `stop`: of all providers, or of the named ones. `transport`
     replaces real HTTP. One client serves many tasks of one event loop.
@@ -361,7 +361,7 @@ class Client:
         self.routes = self._settings.routes
 
     def _streaming(self, delivery: Delivery, transport: Transport, watch: Watch) -> Stream:
-        """A stream that ends when the client is closed. Nobody holds it but the caller."""
+        """A stream that ends when the client is closed. Only the caller holds it."""
         driver = _Driver(delivery, transport, watch)
         self._open[id(driver)] = driver
         return Stream(driver, transport)

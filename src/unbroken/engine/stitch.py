@@ -38,17 +38,17 @@ Channel = tuple[str, int, int]
 """What grows by itself: its kind, its choice, and the index of a tool call."""
 
 _ECHO = 8
-"""Characters of a whole answer so far that can't be said again by chance."""
+"""Characters of a whole answer so far that can't be repeated by chance."""
 
 _OVERLAP = 12
-"""Characters, in at least three words, that can't be said twice in a row by chance."""
+"""Characters, in at least three words, that can't follow each other twice by chance."""
 
 _ELSEWHERE = 32
 """Characters from the beginning of the old answer that show, when it then differs, that the model
 began a new one."""
 
 _WINDOW = 200
-"""Characters before the cut among which words said again are looked for."""
+"""Characters before the cut among which repeated words are looked for."""
 
 
 class _Prefix:
@@ -140,13 +140,13 @@ class ReplayFilter:
             case _:
                 out.append(event)
 
-    def _grown(self, event: Event, channel: Channel, said: str, out: list[Event]) -> None:
+    def _grown(self, event: Event, channel: Channel, text: str, out: list[Event]) -> None:
         known = self._known.get(channel)
-        new = said if known is None else known.new(said)
+        new = text if known is None else known.new(text)
         if new is None:
             self.diverged = f"the second answer has another {_WORD[channel[0]]}"
-        elif new or not said:
-            out.append(event if new == said else _trimmed(event, new))
+        elif new or not text:
+            out.append(event if new == text else _trimmed(event, new))
 
     def _named(self, event: Event, channel: Channel, name: str, out: list[Event]) -> None:
         expected = self._names.get(channel)
