@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import settings_page
 from ports import free_port
 
 from unbroken.errors import ConfigurationError
@@ -252,3 +253,7 @@ def test_answers_are_kept_30_days_unless_the_settings_choose_otherwise():
     assert Settings(keep_days="forever").retention is None
     assert load({"UNBROKEN_KEEP_DAYS": "7"}, {}).retention == 7
     assert load({"UNBROKEN_KEEP_DAYS": "forever"}, {}).retention is None
+
+
+def test_the_page_of_settings_is_generated_from_them():
+    assert settings_page.PAGE.read_text("utf-8") == settings_page.page()
