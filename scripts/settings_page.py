@@ -1,4 +1,4 @@
-"""Writes docs/reference/settings.md from the gateway's settings: python scripts/settings_page.py."""
+"""Writes docs/reference/settings.md from the settings: python scripts/settings_page.py."""
 
 from pathlib import Path
 
