@@ -339,7 +339,10 @@ def test_what_is_installed_is_what_the_lock_says_and_nothing_builds_anything(ima
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_base_images_python_needs_no_compiler(image, clean, machine):
     python = re.search(r"FROM python:(3\.\d+)", (EXAMPLE / "Dockerfile").read_text("utf-8"))[1]
-    wheels = f"--python-version {python} --platform manylinux_2_28_{machine} --only-binary :all:"
+    platforms = " ".join(
+        f"--platform {tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_28")
+    )
+    wheels = f"--python-version {python} {platforms} --only-binary :all:"
     nowhere = f"--dry-run --quiet --no-deps --target {clean}/nowhere"
     pip = image.folder / "base" / "bin" / "pip"
     command = [pip, "install", *wheels.split(), *nowhere.split(), *installed(image)]

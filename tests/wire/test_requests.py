@@ -257,7 +257,7 @@ def test_with_anything_anywhere_it_is_read_or_refused(name, data):
         ("chat", ("n",), 0, ">= 1 - at `n`"),
         ("chat", ("max_completion_tokens",), -3, "`max_tokens`"),
         ("anthropic", ("tools", 0, "input_schema", "properties"), 5, r"tools\[0\].*properties"),
-        ("anthropic", ("messages", 0, "content", 1, "source", "url"), 5, r"source.url"),
+        ("anthropic", ("messages", 0, "content", 1, "source", "url"), 5, r"content\[1\].url"),
         ("anthropic", ("max_tokens",), 0, "`max_tokens`"),
         ("converse", ("messages", 0, "content", 0, "text"), 5, r"content\[0\].text"),
         ("converse", ("inferenceConfig", "topP"), 1.5, "`top_p`"),

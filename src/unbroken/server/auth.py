@@ -232,7 +232,7 @@ def presented_key(http: HTTPConnection) -> str:
     if scheme.lower() == "bearer":
         return key.strip()
     shown = http.headers.get("x-api-key") or http.headers.get("x-goog-api-key")
-    in_query = "/models" in http.url.path  # ai.google.dev/gemini-api/docs/api-key
+    in_query = "/models" in http.scope.get("path", "")  # ai.google.dev/gemini-api/docs/api-key
     return shown or (http.query_params.get("key", "") if in_query else "")
 
 

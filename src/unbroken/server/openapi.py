@@ -48,6 +48,8 @@ OPERATIONS = (
               f"Question ({CHAT})", answers=_BOTH),
     Operation("post", "/v1/messages", "Ask as Anthropic's messages", "Dialects",
               f"Question ({MESSAGES})", answers=_BOTH),
+    Operation("post", "/v1/messages/count_tokens", "Estimate the tokens of a question", "Dialects",
+              f"Question ({MESSAGES})"),
     Operation("post", "/v1/responses", "Ask as OpenAI's responses, also in the background",
               "Dialects", f"Question ({RESPONSES})", answers=_BOTH),
     Operation("get", "/v1/responses/{id}", "The response as far as it has come, or its stream",

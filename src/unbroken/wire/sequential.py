@@ -91,8 +91,9 @@ class SequentialWriter(TableWriter):
         return False
 
     def _call_is_whole(self) -> bool:
+        """Whether the arguments are an object: nothing but a closed one can't grow any more."""
         try:
-            msgspec.json.decode("".join(self._pieces))
+            msgspec.json.decode("".join(self._pieces), type=dict)
         except msgspec.DecodeError:
             return False
         return True
