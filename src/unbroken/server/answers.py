@@ -14,6 +14,7 @@ from typing import Self
 from unbroken.client._async import AsyncClient, AsyncStream
 from unbroken.errors import OffsetUnknown, StoreError, StreamMissing
 from unbroken.server.finish import Finisher, OnFinished
+from unbroken.server.large_requests import delete_request, store_request
 from unbroken.server.log import log_event
 from unbroken.server.maintenance import PRUNE_INTERVAL, Background, Retention
 from unbroken.server.presence import PRESENCE_TTL, ReaderPresence
@@ -24,7 +25,6 @@ from unbroken.server.records import (
     Outcome,
     detached,
     encode_outcome,
-    encode_request,
 )
 from unbroken.server.tail import RecordBatch
 from unbroken.server.takeover import ANSWER_PREFIX, Takeover, parameters_of, read_all
@@ -140,15 +140,19 @@ class Answers:
         stream: AsyncStream,
         charges: Sequence[Charge],
     ) -> Created:
+        first = await store_request(self.store, new.id, request)
         try:
-            created = await self.store.create(new, [encode_request(request)], self.name, charges)
+            created = await self.store.create(new, [first], self.name, charges)
         except QuotaReached:
+            await delete_request(self.store, new.id)
             raise
         except StoreError as error:  # it may have been created: then it must not wait for ever
             self._takeover.stall(Lease(new.id, self.name, 1, 1), error)
             raise
         if created.lease is not None:
             self._produce(created.lease, request, stream)
+        if not created.fresh:
+            await delete_request(self.store, new.id)
         return created
 
     async def stop(self, stream: str) -> None:
@@ -208,6 +212,11 @@ class Answers:
     async def records(self, stream: str) -> list[bytes]:
         """Return all that is stored of an answer, the request first."""
         return await read_all(self.store, stream)
+
+    async def delete(self, stream: str) -> None:
+        """Delete an answer that has ended, with its request."""
+        await self.store.delete(stream)
+        await delete_request(self.store, stream)
 
     # Producing
 

@@ -47,6 +47,7 @@ from unbroken.server.auth import KeyLimits, Keys, Principal, presented_key, user
 from unbroken.server.bodies import parse_request, read_body
 from unbroken.server.csrf import CrossOriginGuard
 from unbroken.server.finish import Result
+from unbroken.server.large_requests import load_record
 from unbroken.server.log import log_answer
 from unbroken.server.maintenance import Background
 from unbroken.server.middleware import REQUEST_ID, AccessLogMiddleware, request_id
@@ -233,7 +234,8 @@ class Gateway:
     async def _check_same_request(self, asked: AnswerRequest, created: Created) -> Created:
         """Return the stream of an idempotency key if its request equals this one."""
         first = (await self.answers.store.read(created.stream.id, limit=1)).records[0]
-        if not await asyncio.to_thread(_is_same, first.data, asked):
+        record = await load_record(self.answers.store, first.data)
+        if not await asyncio.to_thread(_is_same, record, asked):
             said = "this Idempotency-Key was used with a different request"
             raise BadRequest(said, status=422, code="idempotency_key_reused")
         return created

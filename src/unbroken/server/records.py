@@ -29,9 +29,11 @@ class AnswerRequest(Struct, frozen=True, kw_only=True):
 
     `models` are tried in order. `owner` is charged. `created` is in Unix seconds, `grace` in
     seconds. `request_id` and `traceparent` belong to the HTTP request, for the log and the trace.
-    `background` is the parameter of the Responses API, which returns it.
+    `background` is the parameter of the Responses API, which returns it. `stored_in` names the
+    stream that holds the request, if it is large (`server/large_requests.py`).
     """
 
+    stored_in: str = ""  # first: a record is recognised by its beginning
     models: list[str]
     request: Request
     created: int

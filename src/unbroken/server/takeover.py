@@ -20,6 +20,7 @@ from unbroken.messages import Request
 from unbroken.metrics.timing import StreamMetrics
 from unbroken.response import Attempt, Response
 from unbroken.server.finish import Ending, Finisher, result_of
+from unbroken.server.large_requests import load_record
 from unbroken.server.log import LOGGER, log_event
 from unbroken.server.records import (
     AnswerRequest,
@@ -220,4 +221,6 @@ async def read_all(store: Store, stream: str, tail: int | None = None) -> list[b
         if not page.records:
             break
         found += [record.data for record in page.records]
+    if found:
+        found[0] = await load_record(store, found[0])
     return found

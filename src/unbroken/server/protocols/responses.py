@@ -121,7 +121,7 @@ async def _delete(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
     await _stopped(server, stream)
-    await server.answers.store.delete(stream.id)
+    await server.answers.delete(stream.id)
     body = {"id": stream.id, "object": "response", "deleted": True}
     return HttpResponse(msgspec.json.encode(body), media_type="application/json")
 

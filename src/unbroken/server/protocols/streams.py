@@ -90,7 +90,7 @@ async def _stop_or_delete(http: HttpRequest) -> HttpResponse:
     server = gateway_of(http)
     stream = await server.owned(http, http.path_params["id"])
     if stream.end is not None:
-        await server.answers.store.delete(stream.id)
+        await server.answers.delete(stream.id)
         return _json({**_shown(stream), "deleted": True})
     await server.answers.stop(stream.id)
     return _json(_shown(await server.answers.store.info(stream.id)))
