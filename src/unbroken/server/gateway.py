@@ -141,7 +141,7 @@ class Gateway:
         async with self._starting:
             if not self._started:
                 await self.answers.__aenter__()
-                self._loading = asyncio.create_task(asyncio.to_thread(prices.load))
+                self._loading = asyncio.create_task(asyncio.to_thread(_preload))
                 check = partial(revocation.stop_revoked, self.keys, self.answers)
                 self._background.repeat("revoked_keys", revocation.INTERVAL, check)
                 self._started = True
@@ -363,6 +363,12 @@ def reader_of(http: HTTPConnection) -> str:
     token = http.query_params.get("token")
     owner: str = http.scope.get("state", {}).get("owner", "")
     return f"share:{token}" if token and not owner else owner
+
+
+def _preload() -> None:
+    """Load what the first answer would wait for: the HTTP client and the price list."""
+    importlib.import_module("unbroken.transport.http_async")
+    prices.load()
 
 
 def _labels(asked: AnswerRequest) -> dict[str, str]:
