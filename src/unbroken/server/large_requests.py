@@ -11,7 +11,7 @@ import msgspec
 
 from unbroken.errors import NotFound, StreamMissing
 from unbroken.messages import Request
-from unbroken.server.records import AnswerRequest, encode_request
+from unbroken.server.records import AnswerRequest, decode_request, encode_request
 from unbroken.stores.base import End, NewStream, Store
 
 PIECE = 512 * 1024
@@ -42,7 +42,7 @@ async def load_record(store: Store, record: bytes) -> bytes:
     """Return the whole first record. Raises NotFound if the request has been deleted."""
     if not record.startswith(_REFERENCE):
         return record
-    place = msgspec.json.decode(record, type=AnswerRequest).stored_in
+    place = decode_request(record).stored_in
     pieces: list[bytes] = []
     try:
         while (page := await store.read(place, len(pieces))).records:
