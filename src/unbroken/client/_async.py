@@ -1,5 +1,6 @@
 """The client and its streams, for callers that await."""
 
+import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -102,8 +103,9 @@ class AsyncStream:
         """
         await self._driver.abandon()
         if not self._batches.ag_running:  # type: ignore[attr-defined]  # of the generator's own
-            await self._batches.aclose()
-            self._driver.delivery.cancel(self._transport.now())
+            with contextlib.suppress(RuntimeError, ValueError):  # it has just been read on
+                await self._batches.aclose()
+                self._driver.delivery.cancel(self._transport.now())
 
     async def abort(self) -> None:
         """Close the connection at once, also while another task reads: its loop just ends."""
@@ -120,7 +122,12 @@ class AsyncStream:
         if self._driver.left:
             self._events.clear()
         while not self._events:
-            batch = await anext(self._batches, None)
+            try:
+                batch = await anext(self._batches, None)
+            except (RuntimeError, ValueError):  # closed by another reader at this moment
+                if not self._driver.left:
+                    raise
+                return False
             if batch is None:
                 return False
             self._events.extend(batch)

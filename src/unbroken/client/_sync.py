@@ -2,6 +2,7 @@
 
 # Generated from _async.py by scripts/generate_sync.py: change that one, then run it.
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from functools import partial
@@ -104,8 +105,9 @@ class Stream:
         """
         self._driver.abandon()
         if not self._batches.gi_running:  # type: ignore[attr-defined]  # of the generator's own
-            self._batches.close()
-            self._driver.delivery.cancel(self._transport.now())
+            with contextlib.suppress(RuntimeError, ValueError):  # it has just been read on
+                self._batches.close()
+                self._driver.delivery.cancel(self._transport.now())
 
     def abort(self) -> None:
         """Close the connection at once, also while another thread reads: its loop just ends."""
@@ -122,7 +124,12 @@ class Stream:
         if self._driver.left:
             self._events.clear()
         while not self._events:
-            batch = next(self._batches, None)
+            try:
+                batch = next(self._batches, None)
+            except (RuntimeError, ValueError):  # closed by another reader at this moment
+                if not self._driver.left:
+                    raise
+                return False
             if batch is None:
                 return False
             self._events.extend(batch)
