@@ -472,6 +472,7 @@ def test_only_an_administrator_manages_keys(site, create, method, path):
         {},
         {"name": ""},
         {"name": "a/b"},
+        {"name": ".."},
         {"name": "x", "limit": 1},
         {"name": "x", "limits": {"requests": -1}},
         {"name": "x", "expires_in": 0},

@@ -248,10 +248,10 @@ def check_admin(principal: Principal) -> None:
 
 def _check(new: NewKey) -> None:
     name = new.name
-    if not name.strip() or not name.isprintable() or len(name) > MAX_NAME or "/" in name:
+    if not name.strip(" .") or not name.isprintable() or len(name) > MAX_NAME or "/" in name:
         raise ConfigurationError(
             f"invalid key name {name[:MAX_NAME]!r}",
-            hint=f"A name has 1 to {MAX_NAME} printable characters, and no slash.",
+            hint=f"A name has 1 to {MAX_NAME} printable characters, no slash, and not only dots.",
         )
     if new.expires_in is not None and not 0 < new.expires_in < 10**10:
         raise ConfigurationError("a key's expiry must be a positive number of seconds")
